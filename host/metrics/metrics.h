@@ -1,0 +1,35 @@
+/*
+ * metrics.h - metrics.jsonl, log.txt and what a person sees on the terminal while a run goes on.
+ */
+#ifndef RPO_HOST_METRICS_METRICS_H
+#define RPO_HOST_METRICS_METRICS_H
+
+#include "host/core/core.h"
+
+/* One row's figures; NAN fields are left out (sft has no rejected side). */
+typedef struct rpo_metrics_row {
+    int64_t step;
+    double epoch, loss, rewards_chosen, rewards_rejected, rewards_accuracies, rewards_margins, logps_chosen,
+        logps_rejected, grad_norm, learning_rate, seconds, tokens_per_second;
+    int64_t tokens;
+    int64_t empty_blocks; /* unpaired blocks without one of the classes; written when > 0 */
+    bool is_eval;         /* keys prefixed with eval_ (step and epoch stay as they are) */
+} rpo_metrics_row;
+
+typedef struct rpo_metrics rpo_metrics;
+
+/* Opens RUN/metrics.jsonl for append after cutting it to `keep_bytes` (0 = a new run), and RUN/log.txt. */
+rpo_status rpo_metrics_open(rpo_metrics **metrics, const char *run_folder, int64_t keep_bytes);
+rpo_status rpo_metrics_write(rpo_metrics *metrics, const rpo_metrics_row *row);
+int64_t rpo_metrics_bytes(const rpo_metrics *metrics);
+rpo_status rpo_metrics_sync(rpo_metrics *metrics); /* flush and fsync, before a checkpoint refers to its length */
+void rpo_metrics_close(rpo_metrics *metrics);
+
+/* A line for stdout and log.txt. */
+void rpo_metrics_say(rpo_metrics *metrics, const char *format, ...) RPO_PRINTF(2, 3);
+
+/* Progress of a phase: one redrawn line on a terminal, plain lines now and then otherwise. */
+void rpo_metrics_progress(rpo_metrics *metrics, const char *phase, int64_t done, int64_t total, const char *detail);
+void rpo_metrics_progress_end(rpo_metrics *metrics);
+
+#endif

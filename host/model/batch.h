@@ -1,0 +1,24 @@
+/*
+ * batch.h - packed sequences: what a model's forward reads.
+ */
+#ifndef RPO_HOST_MODEL_BATCH_H
+#define RPO_HOST_MODEL_BATCH_H
+
+#include "host/core/core.h"
+
+typedef struct rpo_batch {
+    int32_t *tokens;     /* [num_tokens] */
+    int32_t *labels;     /* [num_tokens] labels[t] = token t predicts, RPO_IGNORE_LABEL elsewhere */
+    int32_t *positions;  /* [num_tokens] position inside the sequence, from 0 */
+    int32_t *cu_seqlens; /* [num_sequences + 1] */
+    int64_t num_tokens, num_sequences, num_labels;
+    size_t token_capacity, sequence_capacity; /* of the arrays; managed by the functions below */
+} rpo_batch;
+
+void rpo_batch_clear(rpo_batch *batch); /* keeps the memory */
+void rpo_batch_free(rpo_batch *batch);
+
+/* Appends a sequence; label_start is the index of the first token that is a label (>= 1). */
+rpo_status rpo_batch_add(rpo_batch *batch, const int32_t *tokens, int64_t length, int64_t label_start);
+
+#endif

@@ -1,0 +1,23 @@
+/*
+ * cpu.h - what the CPU ops share: their declarations, the thread count and the BLAS calls.
+ *
+ * Threads: an op runs `#pragma omp parallel num_threads(rpo_cpu_threads(context))` and splits its work so that
+ * the result does not depend on how many threads there are. CBLAS is called either outside any parallel region
+ * (the library then threads by itself) or on small tiles inside one.
+ */
+#ifndef RPO_KERNELS_CPU_CPU_H
+#define RPO_KERNELS_CPU_CPU_H
+
+#include "kernels/error.h"
+#include "kernels/op_table.h"
+
+static inline int rpo_cpu_threads(const rpo_context *context) {
+    return context->num_threads > 0 ? context->num_threads : 1;
+}
+
+/* Op tables of the rooms; each is defined beside its ops. */
+extern const rpo_preference_ops rpo_cpu_preference_ops;
+extern const rpo_model_ops rpo_cpu_model_ops;
+extern const rpo_optimizer_ops rpo_cpu_optimizer_ops;
+
+#endif
