@@ -24,6 +24,6 @@ endif()
 
 if(RPO_SANITIZE)
     target_compile_options(rpo_options INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all
-                                                 -fno-omit-frame-pointer -g)
+                                                 -fno-omit-frame-pointer -g -O1)
     target_link_options(rpo_options INTERFACE -fsanitize=address,undefined)
 endif()
