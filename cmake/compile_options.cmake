@@ -12,6 +12,7 @@ target_compile_options(
               -Wstrict-prototypes
               -Wmissing-prototypes
               -Wvla
+              -Wno-format-truncation # messages are meant to be cut to one line of bounded length
               -Werror
               -fvisibility=hidden
               -fno-math-errno)
