@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/model.h"
 
 static rpo_status cpu_open(rpo_context *context, const rpo_context_options *options) {
     (void)context;
@@ -38,5 +39,23 @@ const rpo_backend rpo_cpu_backend = {
     .preference =
         {
             .prompt_similarity = NULL,
+        },
+    .model =
+        {
+            .embedding = rpo_cpu_embedding,
+            .embedding_backward = rpo_cpu_embedding_backward,
+            .rmsnorm = rpo_cpu_rmsnorm,
+            .rmsnorm_backward_workspace_size = rpo_cpu_rmsnorm_backward_workspace_size,
+            .rmsnorm_backward = rpo_cpu_rmsnorm_backward,
+            .rope_table = rpo_cpu_rope_table,
+            .rope = rpo_cpu_rope,
+            .attention_workspace_size = rpo_cpu_attention_workspace_size,
+            .attention = rpo_cpu_attention,
+            .attention_backward = rpo_cpu_attention_backward,
+            .swiglu = rpo_cpu_swiglu,
+            .swiglu_backward = rpo_cpu_swiglu_backward,
+            .linear = rpo_cpu_linear,
+            .linear_backward_input = rpo_cpu_linear_backward_input,
+            .linear_backward_weight = rpo_cpu_linear_backward_weight,
         },
 };
