@@ -1,8 +1,13 @@
 /* backend.c - the CPU backend's entry in the op table. */
 #include <stdio.h>
 
+#include <omp.h>
+
+#include "kernels/cpu/blas.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/logprob.h"
 #include "kernels/cpu/model.h"
+#include "kernels/cpu/optimizer.h"
 
 static rpo_status cpu_open(rpo_context *context, const rpo_context_options *options) {
     (void)context;
@@ -19,8 +24,29 @@ static rpo_status cpu_synchronize(rpo_context *context) {
     return RPO_OK;
 }
 
+/* The widest vectors this build was compiled for. */
+static const char *instruction_set(void) {
+#if defined(__AVX512F__)
+    return "AVX-512";
+#elif defined(__AVX2__)
+    return "AVX2";
+#elif defined(__AVX__)
+    return "AVX";
+#elif defined(__SSE2__)
+    return "SSE2";
+#elif defined(__ARM_FEATURE_SVE)
+    return "SVE";
+#elif defined(__ARM_NEON)
+    return "NEON";
+#else
+    return "portable";
+#endif
+}
+
 static void cpu_describe(char *text, size_t size) {
-    snprintf(text, size, "CPU");
+    char blas[256];
+    rpo_cpu_blas_describe(blas, sizeof blas);
+    snprintf(text, size, "CPU: %s, OpenMP %d threads, %s", instruction_set(), omp_get_max_threads(), blas);
 }
 
 static bool cpu_supports(rpo_op op, rpo_dtype dtype) {
@@ -39,6 +65,18 @@ const rpo_backend rpo_cpu_backend = {
     .preference =
         {
             .prompt_similarity = NULL,
+            .logprob_gather_workspace_size = rpo_cpu_logprob_gather_workspace_size,
+            .logprob_gather = rpo_cpu_logprob_gather,
+            .logprob_gather_backward = rpo_cpu_logprob_gather_backward,
+            .linear_logprob_workspace_size = rpo_cpu_linear_logprob_workspace_size,
+            .linear_logprob = rpo_cpu_linear_logprob,
+            .linear_logprob_backward = rpo_cpu_linear_logprob_backward,
+        },
+    .optimizer =
+        {
+            .adamw = rpo_cpu_adamw,
+            .rmsprop = rpo_cpu_rmsprop,
+            .sum_of_squares = rpo_cpu_sum_of_squares,
         },
     .model =
         {
