@@ -33,7 +33,8 @@ void rpo_text_free(rpo_text *text);
 /* The candidate closest to `word` by edit distance, or NULL when none is near: "did you mean". */
 const char *rpo_nearest_word(const char *word, const char *const *candidates, size_t count);
 
-/* True when `data` is well-formed UTF-8 (no surrogates, no overlong forms); *bad receives the first bad offset. */
+/* True when `data` is well-formed UTF-8 (no surrogates, no overlong forms); *bad receives the first bad
+ * offset. */
 bool rpo_utf8_valid(const char *data, size_t length, size_t *bad);
 
 /* ---- random numbers (random.c): pure functions, no state, the same on every machine ---- */
@@ -48,8 +49,9 @@ void rpo_random_permutation(int64_t *order, int64_t count, uint64_t seed, uint64
 typedef struct rpo_hash rpo_hash;
 rpo_hash *rpo_hash_new(void);
 void rpo_hash_add(rpo_hash *hash, const void *data, size_t size);
-void rpo_hash_add_string(rpo_hash *hash, const char *text); /* with its length, so that parts cannot run together */
-void rpo_hash_finish(rpo_hash *hash, char hex[33]);         /* and frees it */
+void rpo_hash_add_string(rpo_hash *hash,
+                         const char *text);         /* with its length, so that parts cannot run together */
+void rpo_hash_finish(rpo_hash *hash, char hex[33]); /* and frees it */
 rpo_status rpo_hash_file(const char *path, char hex[33]);
 
 /* ---- files (files.c). Messages name the path. ---- */
@@ -59,14 +61,16 @@ bool rpo_path_is_folder(const char *path);
 char *rpo_path_join(const char *folder, const char *name); /* rpo_free */
 rpo_status rpo_make_folders(const char *path);             /* mkdir -p */
 rpo_status rpo_remove_tree(const char *path);              /* absent is fine */
-rpo_status rpo_folder_writable(const char *path, uint64_t bytes_needed); /* creates it, tries a file, free space */
-rpo_status rpo_sync_folder(const char *path);              /* fsync of a directory */
+rpo_status rpo_folder_writable(const char *path,
+                               uint64_t bytes_needed);          /* creates it, tries a file, free space */
+rpo_status rpo_sync_folder(const char *path);                   /* fsync of a directory */
 rpo_status rpo_rename_synced(const char *from, const char *to); /* rename, then fsync of the parent */
 
 /* Reads a whole file of at most `limit` bytes; *data is NUL-terminated past its end. rpo_free. */
 rpo_status rpo_read_file(const char *path, size_t limit, char **data, size_t *size);
 
-/* Writes to PATH.tmp, fsyncs, renames over PATH, fsyncs the folder: the old content or the new, never half. */
+/* Writes to PATH.tmp, fsyncs, renames over PATH, fsyncs the folder: the old content or the new, never half.
+ */
 rpo_status rpo_write_file_atomic(const char *path, const void *data, size_t size);
 
 /* Names in a folder, sorted, without "." and "..". *names and each name: rpo_free (or rpo_free_names). */
