@@ -1,0 +1,87 @@
+/* cmd_info.c - rpo info: what this build can do on this machine. */
+#include <stdio.h>
+#include <string.h>
+
+#include <omp.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include <zlib.h>
+
+#include "host/cli/cli.h"
+#include "host/core/json.h"
+#include "kernels/op_table.h"
+
+/* "model name : ..." of the first processor, where the system tells. */
+static void read_processor_name(char *name, size_t size) {
+    snprintf(name, size, "unknown processor");
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    if (file == NULL)
+        return;
+    char line[256];
+    while (fgets(line, sizeof line, file) != NULL) {
+        const char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) != 0 || colon == NULL)
+            continue;
+        line[strcspn(line, "\n")] = '\0';
+        snprintf(name, size, "%s", colon + 1 + strspn(colon + 1, " \t"));
+        break;
+    }
+    fclose(file);
+}
+
+static void print_machine(void) {
+    char processor[256];
+    struct sysinfo memory;
+    read_processor_name(processor, sizeof processor);
+    printf("machine    %s\n", processor);
+    printf("           %ld processors online, %d threads for the ops", sysconf(_SC_NPROCESSORS_ONLN),
+           omp_get_max_threads());
+    if (sysinfo(&memory) == 0)
+        printf(", %.1f GiB memory", (double)memory.totalram * memory.mem_unit / (1024.0 * 1024.0 * 1024.0));
+    printf("\n");
+}
+
+static void print_dtypes(const rpo_backend *backend) {
+    static const rpo_dtype dtypes[] = {RPO_FLOAT32, RPO_BFLOAT16, RPO_FLOAT16};
+    const char *separator = "dtypes ";
+    for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; ++i)
+        if (backend->supports(RPO_OP_MODEL, dtypes[i])) {
+            printf("%s%s", separator, rpo_dtype_name(dtypes[i]));
+            separator = ", ";
+        }
+}
+
+static void print_backends(void) {
+    size_t count = 0;
+    const rpo_backend *const *backends = rpo_backends(&count);
+    for (size_t i = 0; i < count; ++i) {
+        char description[1024] = "";
+        backends[i]->describe(description, sizeof description);
+        printf("%-10s %-6s %s\n", i == 0 ? "backends" : "", backends[i]->name, description);
+        printf("%-10s %-6s ", "", "");
+        print_dtypes(backends[i]);
+        printf("\n");
+    }
+    if (rpo_backend_find(RPO_DEVICE_CUDA) == NULL)
+        printf("%-10s %-6s not in this build\n", "", "cuda");
+}
+
+static void print_libraries(void) {
+    const unsigned xxhash = XXH_versionNumber();
+    printf("libraries  cJSON %s, zlib %s, xxHash %u.%u.%u, OpenMP %d\n", cJSON_Version(), zlibVersion(),
+           xxhash / 10000, xxhash / 100 % 100, xxhash % 100, _OPENMP);
+    printf("ranks      one process; MPI is not in this build\n");
+}
+
+int rpo_cmd_info(int argc, char **argv) {
+    if (argc > 0)
+        return rpo_cli_report(rpo_error_set(RPO_ERROR_INVALID_ARGUMENT,
+                                            "info: %s: unknown argument; rpo info takes none", argv[0]));
+    printf("rpo %s, Relative Preference Optimization (arXiv 2402.10958)\n\n", rpo_version());
+    printf("compiler   %s %s\n", __VERSION__[0] >= '0' && __VERSION__[0] <= '9' ? "gcc" : "", __VERSION__);
+    print_machine();
+    print_backends();
+    print_libraries();
+    return RPO_EXIT_OK;
+}
