@@ -4,6 +4,7 @@
 #include <omp.h>
 
 #include "kernels/cpu/blas.h"
+#include "kernels/cpu/contrast.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/logprob.h"
 #include "kernels/cpu/model.h"
@@ -64,7 +65,11 @@ const rpo_backend rpo_cpu_backend = {
     .supports = cpu_supports,
     .preference =
         {
-            .prompt_similarity = NULL,
+            .prompt_similarity_workspace_size = rpo_cpu_prompt_similarity_workspace_size,
+            .prompt_similarity = rpo_cpu_prompt_similarity,
+            .contrast_weights = rpo_cpu_contrast_weights,
+            .contrast_loss_workspace_size = rpo_cpu_contrast_loss_workspace_size,
+            .contrast_loss = rpo_cpu_contrast_loss,
             .logprob_gather_workspace_size = rpo_cpu_logprob_gather_workspace_size,
             .logprob_gather = rpo_cpu_logprob_gather,
             .logprob_gather_backward = rpo_cpu_logprob_gather_backward,
