@@ -19,7 +19,7 @@ typedef struct rpo_string_list {
 
 typedef struct rpo_config {
     struct {
-        char *path;                  /* NULL when model.init is given; exactly one of the two */
+        char *path; /* NULL when model.init is given; exactly one of the two */
         bool has_init;
         rpo_model_config init;
     } model;
@@ -61,22 +61,28 @@ typedef struct rpo_config {
         rpo_dtype dtype;
         int64_t threads; /* run.threads: 0 = all */
     } run;
-    char *source; /* path of the config file, for messages */
+    char *source;                     /* path of the config file, for messages */
+    struct rpo_config_places *places; /* where each given key stands, for rpo_config_fault */
 } rpo_config;
 
 /*
- * Reads `path`, applies `overrides` ("key.sub=value", the value JSON or else a plain string), checks everything.
- * Faults: INVALID_INPUT, "FILE:LINE: key: what is wrong; what is allowed" (an override: "--set key=value: ...").
- * Paths inside a config are relative to the working directory.
+ * Reads `path`, applies `overrides` ("key.sub=value", the value JSON or else a plain string), checks
+ * everything. Faults: INVALID_INPUT, "FILE:LINE: key: what is wrong; what is allowed" (an override: "--set
+ * key=value: ..."). Paths inside a config are relative to the working directory.
  */
-rpo_status rpo_config_load(rpo_config **config, const char *path, const char *const *overrides, size_t num_overrides);
+rpo_status rpo_config_load(rpo_config **config, const char *path, const char *const *overrides,
+                           size_t num_overrides);
 void rpo_config_free(rpo_config *config);
 
-/* The resolved configuration as JSON, every key present: what goes to RUN/config.json. A config read back from it
- * is the same configuration. */
+/* The resolved configuration as JSON, every key present: what goes to RUN/config.json. A config read back
+ * from it is the same configuration. */
 rpo_status rpo_config_to_json(const rpo_config *config, rpo_text *text);
 
+/* Every key with its default, what is allowed and what it means: `rpo help config`. */
+rpo_status rpo_config_append_help(rpo_text *text);
+
 /* Sets "FILE:LINE: key: ..." for a fault found after loading (the vocabulary does not fit, say). */
-rpo_status rpo_config_fault(const rpo_config *config, const char *key, const char *format, ...) RPO_PRINTF(3, 4);
+rpo_status rpo_config_fault(const rpo_config *config, const char *key, const char *format, ...)
+    RPO_PRINTF(3, 4);
 
 #endif

@@ -1,0 +1,152 @@
+/* write.c - a configuration as JSON that reads back as the same one, and the help made of the table of keys.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "host/config/keys.h"
+
+static const void *source_of(const rpo_config *config, const rpo_config_key *key) {
+    return (const char *)config + key->offset;
+}
+
+static rpo_status append_string_or_null(rpo_text *text, const char *value) {
+    return value != NULL ? rpo_json_append_string(text, value) : rpo_text_append(text, "null", 4);
+}
+
+static rpo_status append_list(rpo_text *text, const rpo_string_list *list) {
+    RPO_TRY(rpo_text_append(text, "[", 1));
+    for (size_t i = 0; i < list->count; ++i) {
+        if (i > 0)
+            RPO_TRY(rpo_text_append(text, ", ", 2));
+        RPO_TRY(rpo_json_append_string(text, list->items[i]));
+    }
+    return rpo_text_append(text, "]", 1);
+}
+
+static rpo_status append_model(rpo_text *text, const rpo_config *config) {
+    if (!config->model.has_init)
+        return rpo_text_append(text, "null", 4);
+    const rpo_model_config *model = &config->model.init;
+    const struct {
+        const char *name;
+        int64_t value;
+    } sizes[] = {
+        {"vocab_size", model->vocab_size},
+        {"hidden_size", model->hidden_size},
+        {"intermediate_size", model->intermediate_size},
+        {"num_hidden_layers", model->num_hidden_layers},
+        {"num_attention_heads", model->num_attention_heads},
+        {"num_key_value_heads", model->num_key_value_heads},
+        {"head_dim", model->head_dim},
+        {"max_position_embeddings", model->max_position_embeddings},
+    };
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {
+        {"rms_norm_eps", model->rms_norm_eps},
+        {"rope_theta", model->rope_theta},
+        {"initializer_range", model->initializer_range},
+    };
+    const struct {
+        const char *name;
+        int64_t value;
+    } ids[] = {
+        {"bos_token_id", model->bos_token_id},
+        {"eos_token_id", model->eos_token_id},
+        {"pad_token_id", model->pad_token_id},
+    };
+    RPO_TRY(rpo_text_printf(text, "{"));
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; ++i)
+        RPO_TRY(rpo_text_printf(text, "\n      \"%s\": %lld,", sizes[i].name, (long long)sizes[i].value));
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; ++i) {
+        RPO_TRY(rpo_text_printf(text, "\n      \"%s\": ", numbers[i].name));
+        RPO_TRY(rpo_json_append_number(text, numbers[i].value));
+        RPO_TRY(rpo_text_printf(text, ","));
+    }
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; ++i)
+        if (ids[i].value >= 0)
+            RPO_TRY(rpo_text_printf(text, "\n      \"%s\": %lld,", ids[i].name, (long long)ids[i].value));
+    return rpo_text_printf(text, "\n      \"tie_word_embeddings\": %s\n    }",
+                           model->tie_word_embeddings ? "true" : "false");
+}
+
+static rpo_status append_value(rpo_text *text, const rpo_config *config, const rpo_config_key *key) {
+    const void *source = source_of(config, key);
+    int choice = 0;
+    switch (key->type) {
+    case RPO_KEY_STRING:
+        return append_string_or_null(text, *(char *const *)source);
+    case RPO_KEY_STRING_LIST:
+        return append_list(text, source);
+    case RPO_KEY_CHOICE:
+    case RPO_KEY_LOSS_KIND:
+        memcpy(&choice, source, sizeof choice);
+        return rpo_json_append_string(text, rpo_config_choice_name(key, choice));
+    case RPO_KEY_INT32:
+        return rpo_text_printf(text, "%d", (int)*(const int32_t *)source);
+    case RPO_KEY_INT64:
+        return rpo_text_printf(text, "%lld", (long long)*(const int64_t *)source);
+    case RPO_KEY_UINT64:
+        return rpo_text_printf(text, "%llu", (unsigned long long)*(const uint64_t *)source);
+    case RPO_KEY_DOUBLE:
+        return rpo_json_append_number(text, *(const double *)source);
+    case RPO_KEY_MODEL:
+        return append_model(text, config);
+    }
+    return rpo_error_set(RPO_ERROR_INTERNAL, "%s: has no type", key->name);
+}
+
+static size_t section_length(const rpo_config_key *key) {
+    return (size_t)(strchr(key->name, '.') - key->name);
+}
+
+static bool same_section(const rpo_config_key *a, const rpo_config_key *b) {
+    return section_length(a) == section_length(b) && memcmp(a->name, b->name, section_length(a)) == 0;
+}
+
+rpo_status rpo_config_to_json(const rpo_config *config, rpo_text *text) {
+    size_t count = 0;
+    const rpo_config_key *keys = rpo_config_keys(&count);
+    for (size_t i = 0; i < count; ++i) {
+        const bool opens = i == 0 || !same_section(&keys[i - 1], &keys[i]);
+        const bool closes = i + 1 == count || !same_section(&keys[i], &keys[i + 1]);
+        if (opens)
+            RPO_TRY(rpo_text_printf(text, "%s\n  \"%.*s\": {", i == 0 ? "{" : "",
+                                    (int)section_length(&keys[i]), keys[i].name));
+        RPO_TRY(rpo_text_printf(text, "\n    \"%s\": ", keys[i].name + section_length(&keys[i]) + 1));
+        RPO_TRY(append_value(text, config, &keys[i]));
+        RPO_TRY(rpo_text_printf(text, "%s", closes ? "\n  }" : ""));
+        RPO_TRY(rpo_text_printf(text, "%s", i + 1 < count ? "," : "\n}\n"));
+    }
+    return RPO_OK;
+}
+
+static rpo_status append_default(rpo_text *text, const rpo_config_key *key) {
+    switch (key->type) {
+    case RPO_KEY_CHOICE:
+    case RPO_KEY_LOSS_KIND:
+        return rpo_text_printf(text, "default %s, ", rpo_config_choice_name(key, (int)key->initial));
+    case RPO_KEY_INT32:
+    case RPO_KEY_INT64:
+    case RPO_KEY_UINT64:
+    case RPO_KEY_DOUBLE:
+        return rpo_text_printf(text, "default %.10g, ", key->initial);
+    default:
+        return key->required ? rpo_text_printf(text, "required, ") : RPO_OK;
+    }
+}
+
+rpo_status rpo_config_append_help(rpo_text *text) {
+    size_t count = 0;
+    const rpo_config_key *keys = rpo_config_keys(&count);
+    for (size_t i = 0; i < count; ++i) {
+        if (i > 0 && !same_section(&keys[i - 1], &keys[i]))
+            RPO_TRY(rpo_text_printf(text, "\n"));
+        RPO_TRY(rpo_text_printf(text, "  %-27s %s\n  %-27s ", keys[i].name, keys[i].meaning, ""));
+        RPO_TRY(append_default(text, &keys[i]));
+        RPO_TRY(rpo_config_append_allowed(&keys[i], text));
+        RPO_TRY(rpo_text_printf(text, "\n"));
+    }
+    return RPO_OK;
+}
