@@ -108,10 +108,11 @@ typedef struct rpo_model_ops {
                                   const void *grad_out, const void *gate, const void *up, int64_t count,
                                   rpo_dtype dtype);
 
-    /* accumulate true adds to y: the residual connection costs nothing of its own. */
+    /* y = x W^T, plus `residual` (as y, same stride; may be y itself) when not NULL: a residual connection.
+     */
     rpo_status (*linear)(rpo_context *context, void *y, const void *x, const void *weight,
-                         const rpo_linear_shape *shape, bool accumulate);
-    /* grad_x (+)= grad_y W */
+                         const void *residual, const rpo_linear_shape *shape);
+    /* grad_x (+)= grad_y W; accumulate true adds. */
     rpo_status (*linear_backward_input)(rpo_context *context, void *grad_x, const void *grad_y,
                                         const void *weight, const rpo_linear_shape *shape, bool accumulate);
     /* grad_weight += grad_y^T x, float32 */

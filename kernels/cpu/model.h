@@ -61,7 +61,7 @@ rpo_status rpo_cpu_swiglu_backward(rpo_context *context, void *grad_gate, void *
                                    rpo_dtype dtype);
 
 rpo_status rpo_cpu_linear(rpo_context *context, void *y, const void *x, const void *weight,
-                          const rpo_linear_shape *shape, bool accumulate);
+                          const void *residual, const rpo_linear_shape *shape);
 rpo_status rpo_cpu_linear_backward_input(rpo_context *context, void *grad_x, const void *grad_y,
                                          const void *weight, const rpo_linear_shape *shape, bool accumulate);
 rpo_status rpo_cpu_linear_backward_weight(rpo_context *context, float *grad_weight, const void *grad_y,
