@@ -6,7 +6,7 @@
 
 #include "host/core/core.h"
 
-/* One row's figures; NAN fields are left out (sft has no rejected side). */
+/* One row's figures; figures that are not finite are left out (sft has no rejected side). */
 typedef struct rpo_metrics_row {
     int64_t step;
     double epoch, loss, rewards_chosen, rewards_rejected, rewards_accuracies, rewards_margins, logps_chosen,
@@ -18,18 +18,36 @@ typedef struct rpo_metrics_row {
 
 typedef struct rpo_metrics rpo_metrics;
 
-/* Opens RUN/metrics.jsonl for append after cutting it to `keep_bytes` (0 = a new run), and RUN/log.txt. */
+/*
+ * Opens RUN/metrics.jsonl for append after cutting it to `keep_bytes` (0 = a new run), and RUN/log.txt. With
+ * `run_folder` NULL there are no files and the terminal is stderr, so that stdout stays free for a result.
+ * Every function below accepts NULL for `metrics` and then does nothing: ranks other than 0 have none.
+ */
 rpo_status rpo_metrics_open(rpo_metrics **metrics, const char *run_folder, int64_t keep_bytes);
 rpo_status rpo_metrics_write(rpo_metrics *metrics, const rpo_metrics_row *row);
 int64_t rpo_metrics_bytes(const rpo_metrics *metrics);
-rpo_status rpo_metrics_sync(rpo_metrics *metrics); /* flush and fsync, before a checkpoint refers to its length */
+rpo_status
+rpo_metrics_sync(rpo_metrics *metrics); /* flush and fsync, before a checkpoint refers to its length */
 void rpo_metrics_close(rpo_metrics *metrics);
 
-/* A line for stdout and log.txt. */
+/* The row as one JSON object, without a line break. */
+rpo_status rpo_metrics_row_to_json(const rpo_metrics_row *row, rpo_text *text);
+
+/* A row with every figure NAN and every count 0. */
+rpo_metrics_row rpo_metrics_row_empty(void);
+
+/* A line for stdout and log.txt; a warning for stderr and log.txt. */
 void rpo_metrics_say(rpo_metrics *metrics, const char *format, ...) RPO_PRINTF(2, 3);
+void rpo_metrics_warn(rpo_metrics *metrics, const char *format, ...) RPO_PRINTF(2, 3);
 
 /* Progress of a phase: one redrawn line on a terminal, plain lines now and then otherwise. */
-void rpo_metrics_progress(rpo_metrics *metrics, const char *phase, int64_t done, int64_t total, const char *detail);
+void rpo_metrics_progress(rpo_metrics *metrics, const char *phase, int64_t done, int64_t total,
+                          const char *detail);
 void rpo_metrics_progress_end(rpo_metrics *metrics);
+
+/* "1,234,567" and "1:02:03" into caller's memory, for lines that people read. */
+enum { RPO_FIGURE_SIZE = 32 };
+const char *rpo_figure_count(char figure[RPO_FIGURE_SIZE], int64_t count);
+const char *rpo_figure_time(char figure[RPO_FIGURE_SIZE], double seconds);
 
 #endif

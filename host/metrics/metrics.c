@@ -1,0 +1,148 @@
+/* metrics.c - metrics.jsonl and log.txt: opened, appended to, synced. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "host/metrics/internal.h"
+
+static rpo_status io_fault(const char *what, const char *path) {
+    return rpo_error_set(RPO_ERROR_IO, "%s: cannot %s: %s", path, what, strerror(errno));
+}
+
+static rpo_status open_rows(rpo_metrics *metrics, int64_t keep_bytes) {
+    metrics->file = open(metrics->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (metrics->file < 0)
+        return io_fault("open", metrics->path);
+    struct stat facts;
+    if (fstat(metrics->file, &facts) != 0)
+        return io_fault("examine", metrics->path);
+    if (facts.st_size < keep_bytes)
+        return rpo_error_set(RPO_ERROR_INVALID_INPUT,
+                             "%s: holds %lld bytes, the checkpoint refers to %lld; the file was altered",
+                             metrics->path, (long long)facts.st_size, (long long)keep_bytes);
+    if (ftruncate(metrics->file, (off_t)keep_bytes) != 0)
+        return io_fault("cut", metrics->path);
+    if (lseek(metrics->file, 0, SEEK_END) < 0)
+        return io_fault("seek in", metrics->path);
+    metrics->bytes = keep_bytes;
+    return RPO_OK;
+}
+
+static rpo_status open_log(rpo_metrics *metrics, const char *run_folder, bool append) {
+    char *path = rpo_path_join(run_folder, "log.txt");
+    if (path == NULL)
+        return RPO_ERROR_OUT_OF_MEMORY;
+    metrics->log = fopen(path, append ? "ae" : "we");
+    const rpo_status status = metrics->log == NULL ? io_fault("open", path) : RPO_OK;
+    rpo_free(path);
+    return status;
+}
+
+rpo_status rpo_metrics_open(rpo_metrics **out, const char *run_folder, int64_t keep_bytes) {
+    *out = NULL;
+    rpo_metrics *metrics = rpo_calloc_array(1, sizeof *metrics);
+    if (metrics == NULL)
+        return RPO_ERROR_OUT_OF_MEMORY;
+    metrics->file = -1;
+    metrics->terminal = run_folder == NULL ? stderr : stdout;
+    metrics->redraws = isatty(fileno(metrics->terminal)) == 1;
+
+    rpo_status status = RPO_OK;
+    if (run_folder != NULL) {
+        metrics->path = rpo_path_join(run_folder, "metrics.jsonl");
+        status = metrics->path == NULL ? RPO_ERROR_OUT_OF_MEMORY : open_rows(metrics, keep_bytes);
+        if (status == RPO_OK)
+            status = open_log(metrics, run_folder, keep_bytes > 0);
+    }
+    if (status != RPO_OK) {
+        rpo_metrics_close(metrics);
+        return status;
+    }
+    *out = metrics;
+    return RPO_OK;
+}
+
+rpo_status rpo_metrics_write(rpo_metrics *metrics, const rpo_metrics_row *row) {
+    if (metrics == NULL || metrics->file < 0)
+        return RPO_OK;
+    rpo_text text = {0};
+    rpo_status status = rpo_metrics_row_to_json(row, &text);
+    if (status == RPO_OK)
+        status = rpo_text_append(&text, "\n", 1);
+    /* One write a row: a reader never sees half of one while the run goes on. */
+    for (size_t done = 0; status == RPO_OK && done < text.length;) {
+        const ssize_t written = write(metrics->file, text.data + done, text.length - done);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0)
+            status = io_fault("write", metrics->path);
+        else
+            done += (size_t)written;
+    }
+    if (status == RPO_OK)
+        metrics->bytes += (int64_t)text.length;
+    rpo_text_free(&text);
+    return status;
+}
+
+int64_t rpo_metrics_bytes(const rpo_metrics *metrics) {
+    return metrics == NULL ? 0 : metrics->bytes;
+}
+
+rpo_status rpo_metrics_sync(rpo_metrics *metrics) {
+    if (metrics == NULL || metrics->file < 0)
+        return RPO_OK;
+    if (fsync(metrics->file) != 0)
+        return io_fault("sync", metrics->path);
+    return RPO_OK;
+}
+
+void rpo_metrics_close(rpo_metrics *metrics) {
+    if (metrics == NULL)
+        return;
+    rpo_metrics_clear_line(metrics);
+    if (metrics->file >= 0)
+        close(metrics->file);
+    if (metrics->log != NULL)
+        fclose(metrics->log);
+    rpo_free(metrics->path);
+    rpo_free(metrics);
+}
+
+void rpo_metrics_say(rpo_metrics *metrics, const char *format, ...) {
+    if (metrics == NULL)
+        return;
+    rpo_metrics_clear_line(metrics);
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(metrics->terminal, format, arguments);
+    va_end(arguments);
+    fputc('\n', metrics->terminal);
+    fflush(metrics->terminal);
+    if (metrics->log == NULL)
+        return;
+    va_start(arguments, format);
+    vfprintf(metrics->log, format, arguments);
+    va_end(arguments);
+    fputc('\n', metrics->log);
+    fflush(metrics->log);
+}
+
+void rpo_metrics_warn(rpo_metrics *metrics, const char *format, ...) {
+    if (metrics == NULL)
+        return;
+    rpo_metrics_clear_line(metrics);
+    char text[2048];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    fprintf(stderr, "rpo: warning: %s\n", text);
+    if (metrics->log != NULL) {
+        fprintf(metrics->log, "warning: %s\n", text);
+        fflush(metrics->log);
+    }
+}
