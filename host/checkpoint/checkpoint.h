@@ -1,6 +1,6 @@
 /*
- * checkpoint.h - RUN/checkpoints/step-N: model, optimizer and trainer state, written so that a kill at any moment
- * leaves the one before intact: temp folder, write, fsync, checksums, rename, fsync of the parent.
+ * checkpoint.h - RUN/checkpoints/step-N: model, optimizer and trainer state, written so that a kill at any
+ * moment leaves the one before intact: temp folder, write, fsync, checksums, rename, fsync of the parent.
  */
 #ifndef RPO_HOST_CHECKPOINT_CHECKPOINT_H
 #define RPO_HOST_CHECKPOINT_CHECKPOINT_H
@@ -8,39 +8,65 @@
 #include "host/core/core.h"
 #include "host/model/model.h"
 
+/* Held-out figures (without held-out data: of a training batch) for the closing table; NAN where there are
+ * none. */
+typedef struct rpo_summary {
+    double loss, accuracy, margin, logps_chosen;
+} rpo_summary;
+
 /* Everything besides weights and optimizer moments that the next step depends on. */
 typedef struct rpo_trainer_state {
     int64_t step;          /* finished steps */
+    int64_t updates;       /* of those, the ones that changed the weights: bias correction counts them */
     int64_t epoch;         /* current pass over the data */
     int64_t position;      /* records consumed of this epoch's permutation */
-    uint64_t seed;
-    int64_t metrics_bytes; /* length of metrics.jsonl when the checkpoint was taken */
     int64_t skipped_steps; /* consecutive non-finite steps so far */
-    char config_hash[33];  /* of the keys that must not change on resume */
-    char data_hash[33];
-    double before[8];      /* held-out figures before training, for the closing table; see train/ */
-    int64_t tokens;        /* trained so far */
-    double seconds;
+    bool eval_pending; /* stopped between a step and its evaluation: the evaluation comes first on resume */
+    uint64_t seed;
+    int64_t metrics_bytes;   /* length of metrics.jsonl when the checkpoint was taken */
+    char config_hash[33];    /* of the keys that must not change on resume */
+    char data_hash[33];      /* of the training and held-out records */
+    char start_hash[33];     /* of the model the run began with */
+    char reference_hash[33]; /* of the frozen model; "" for sft */
+    rpo_summary before, latest;
+    int64_t tokens; /* trained so far */
+    double seconds; /* spent on it */
 } rpo_trainer_state;
 
 typedef struct rpo_optimizer_state {
-    const char *kind; /* "adamw", "rmsprop" */
+    const char *kind;  /* "adamw", "rmsprop" */
     float *moments[2]; /* flat arrays of the model's layout; moments[1] NULL for rmsprop */
     int64_t count;
 } rpo_optimizer_state;
 
-rpo_status rpo_checkpoint_save(const char *run_folder, const rpo_model *model, const rpo_optimizer_state *optimizer,
-                               const rpo_trainer_state *state, int64_t keep);
+/*
+ * Writes RUN/checkpoints/step-N, then removes all but the `keep` newest. Folders of later steps are removed
+ * too: they were damaged, or else the run would have continued from them. On failure what was there before is
+ * untouched.
+ */
+rpo_status rpo_checkpoint_save(const char *run_folder, const rpo_model *model,
+                               const rpo_optimizer_state *optimizer, const rpo_trainer_state *state,
+                               int64_t keep);
 
 /*
- * Loads the newest checkpoint that is whole into existing model and optimizer memory. Damaged ones are passed over,
- * each with one warning line on stderr that says what is wrong with it and which one is used instead.
- * *found false when there is none at all.
+ * Reads the trainer state of the newest checkpoint that is whole, and its path (rpo_free). Damaged ones are
+ * passed over, each with one line in `warnings` that says what is wrong with it. *folder NULL when there is
+ * none at all.
  */
-rpo_status rpo_checkpoint_load_latest(const char *run_folder, rpo_model *model, rpo_optimizer_state *optimizer,
-                                      rpo_trainer_state *state, bool *found);
+rpo_status rpo_checkpoint_find_latest(const char *run_folder, char **folder, rpo_trainer_state *state,
+                                      rpo_text *warnings);
+
+/* Loads weights and moments of a checkpoint folder found so into existing memory of the same layout. */
+rpo_status rpo_checkpoint_load(const char *folder, rpo_model *model, rpo_optimizer_state *optimizer);
 
 /* RUN/final: the model alone, through the same temp folder and rename. */
 rpo_status rpo_checkpoint_save_final(const char *run_folder, const rpo_model *model);
+
+/* Removes what a killed run left half-written. */
+rpo_status rpo_checkpoint_clean(const char *run_folder);
+
+/* Bytes that must be free before a run starts: two checkpoints (the newest and the one being written) and
+ * RUN/final. */
+uint64_t rpo_checkpoint_bytes_needed(int64_t parameters, int num_moments);
 
 #endif

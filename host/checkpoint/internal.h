@@ -1,0 +1,35 @@
+/* internal.h - file names of a checkpoint and what the files of this room share. */
+#ifndef RPO_HOST_CHECKPOINT_INTERNAL_H
+#define RPO_HOST_CHECKPOINT_INTERNAL_H
+
+#include "host/checkpoint/checkpoint.h"
+
+#define RPO_CHECKPOINT_OPTIMIZER "optimizer.safetensors"
+#define RPO_CHECKPOINT_STATE     "trainer_state.json"
+#define RPO_CHECKPOINT_CHECKSUMS "checksums"
+#define RPO_CHECKPOINT_TEMPORARY ".tmp-" /* prefix of a folder being written */
+#define RPO_CHECKPOINT_REPLACED  ".old-" /* prefix of a folder about to be removed */
+
+/* state.c: trainer_state.json */
+rpo_status rpo_trainer_state_write(const rpo_trainer_state *state, const char *path);
+rpo_status rpo_trainer_state_read(rpo_trainer_state *state, const char *path);
+
+/* checksums.c: one "HASH  NAME" line for every other file of the folder, as sha256sum and its kin write them.
+ */
+rpo_status rpo_checksums_write(const char *folder);
+/* INVALID_INPUT when a file is missing, unlisted or differs; the message names it. */
+rpo_status rpo_checksums_verify(const char *folder);
+
+/* folders.c: the step of "step-N", or -1 for any other name. */
+int64_t rpo_checkpoint_step_of(const char *name);
+/* Steps that RUN/checkpoints holds a folder of, ascending. *steps: rpo_free. */
+rpo_status rpo_checkpoint_steps(const char *checkpoints_folder, int64_t **steps, size_t *count);
+/* PARENT/PREFIXstep-N; rpo_free. */
+char *rpo_checkpoint_step_path(const char *checkpoints_folder, const char *prefix, int64_t step);
+/* Puts the finished folder `from` in the place of `to`, which may exist. */
+rpo_status rpo_checkpoint_replace(const char *from, const char *to, const char *aside);
+
+/* Names of the optimizer's tensors, in the order of its moments; NULL for an unknown kind. */
+const char *const *rpo_checkpoint_moment_names(const char *kind);
+
+#endif

@@ -1,0 +1,104 @@
+/* load.c - finds the newest whole checkpoint and reads it back. */
+#include <string.h>
+
+#include "host/checkpoint/internal.h"
+#include "host/model/safetensors.h"
+
+static rpo_status read_state(const char *folder, rpo_trainer_state *state) {
+    char *path = rpo_path_join(folder, RPO_CHECKPOINT_STATE);
+    if (path == NULL)
+        return RPO_ERROR_OUT_OF_MEMORY;
+    const rpo_status status = rpo_trainer_state_read(state, path);
+    rpo_free(path);
+    return status;
+}
+
+/* A folder whose state belongs to another step was renamed by hand; training from it would repeat steps. */
+static rpo_status check_folder(const char *folder, int64_t step, rpo_trainer_state *state) {
+    RPO_TRY(rpo_checksums_verify(folder));
+    RPO_TRY(read_state(folder, state));
+    if (state->step != step)
+        return rpo_error_set(RPO_ERROR_INVALID_INPUT,
+                             "%s: holds the state of step %lld; must be that of its name", folder,
+                             (long long)state->step);
+    return RPO_OK;
+}
+
+rpo_status rpo_checkpoint_find_latest(const char *run_folder, char **folder, rpo_trainer_state *state,
+                                      rpo_text *warnings) {
+    *folder = NULL;
+    char *checkpoints = rpo_path_join(run_folder, "checkpoints");
+    if (checkpoints == NULL)
+        return RPO_ERROR_OUT_OF_MEMORY;
+    int64_t *steps = NULL;
+    size_t count = 0;
+    rpo_status status = rpo_checkpoint_steps(checkpoints, &steps, &count);
+    for (size_t i = count; i > 0 && status == RPO_OK; --i) {
+        char *candidate = rpo_checkpoint_step_path(checkpoints, "", steps[i - 1]);
+        if (candidate == NULL) {
+            status = RPO_ERROR_OUT_OF_MEMORY;
+            break;
+        }
+        if (check_folder(candidate, steps[i - 1], state) == RPO_OK) {
+            *folder = candidate;
+            break;
+        }
+        rpo_free(candidate);
+        status = rpo_text_printf(warnings, "%s; falling back to %s%lld\n", rpo_last_error(),
+                                 i > 1 ? "the checkpoint of step " : "the beginning, step ",
+                                 i > 1 ? (long long)steps[i - 2] : 0LL);
+    }
+    rpo_free(steps);
+    rpo_free(checkpoints);
+    return status;
+}
+
+static rpo_status read_tensor(const rpo_safetensors *file, const char *name, int64_t count, float *values) {
+    const rpo_tensor_info *info = rpo_safetensors_find(file, name);
+    if (info == NULL)
+        return rpo_error_set(RPO_ERROR_INVALID_INPUT, "tensor %s: is missing", name);
+    if (info->count != count)
+        return rpo_error_set(RPO_ERROR_INVALID_INPUT, "tensor %s: has %lld elements; must have %lld", name,
+                             (long long)info->count, (long long)count);
+    return rpo_safetensors_read_float(file, info, values);
+}
+
+static rpo_status load_weights(const char *path, rpo_model *model) {
+    rpo_safetensors *file = NULL;
+    RPO_TRY(rpo_safetensors_open(&file, path));
+    size_t count = 0;
+    const rpo_parameter *parameters = rpo_model_parameters(model, &count);
+    float *weights = rpo_model_weights(model, NULL);
+    rpo_status status = RPO_OK;
+    for (size_t i = 0; i < count && status == RPO_OK; ++i)
+        status = read_tensor(file, parameters[i].name, parameters[i].count, weights + parameters[i].offset);
+    rpo_safetensors_close(file);
+    return rpo_error_prefix(status, "%s: ", path);
+}
+
+static rpo_status load_moments(const char *path, rpo_optimizer_state *optimizer) {
+    const char *const *names = rpo_checkpoint_moment_names(optimizer->kind);
+    if (names == NULL)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "optimizer: is %s; must be adamw or rmsprop",
+                             optimizer->kind);
+    rpo_safetensors *file = NULL;
+    RPO_TRY(rpo_safetensors_open(&file, path));
+    rpo_status status = RPO_OK;
+    for (size_t i = 0; names[i] != NULL && status == RPO_OK; ++i)
+        status = read_tensor(file, names[i], optimizer->count, optimizer->moments[i]);
+    rpo_safetensors_close(file);
+    return rpo_error_prefix(status, "%s: ", path);
+}
+
+rpo_status rpo_checkpoint_load(const char *folder, rpo_model *model, rpo_optimizer_state *optimizer) {
+    char *weights = rpo_path_join(folder, "model.safetensors");
+    char *moments = rpo_path_join(folder, RPO_CHECKPOINT_OPTIMIZER);
+    rpo_status status = weights == NULL || moments == NULL ? RPO_ERROR_OUT_OF_MEMORY : RPO_OK;
+    if (status == RPO_OK)
+        status = load_weights(weights, model);
+    if (status == RPO_OK)
+        status = load_moments(moments, optimizer);
+    rpo_free(moments);
+    rpo_free(weights);
+    return status;
+}

@@ -1,0 +1,154 @@
+/*
+ * save.c - writes checkpoints and the final model. Everything goes into a temp folder whose files are synced
+ * one by one; the rename at the end is what makes a checkpoint exist.
+ */
+#include <string.h>
+
+#include "host/checkpoint/internal.h"
+#include "host/model/safetensors.h"
+
+const char *const *rpo_checkpoint_moment_names(const char *kind) {
+    static const char *const adamw[] = {"exp_avg", "exp_avg_sq", NULL};
+    static const char *const rmsprop[] = {"square_avg", NULL};
+    if (strcmp(kind, "adamw") == 0)
+        return adamw;
+    if (strcmp(kind, "rmsprop") == 0)
+        return rmsprop;
+    return NULL;
+}
+
+static rpo_status write_optimizer(const rpo_optimizer_state *optimizer, const char *folder) {
+    const char *const *names = rpo_checkpoint_moment_names(optimizer->kind);
+    if (names == NULL)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "optimizer: is %s; must be adamw or rmsprop",
+                             optimizer->kind);
+    rpo_tensor_write tensors[2] = {0};
+    size_t count = 0;
+    for (; names[count] != NULL; ++count) {
+        tensors[count].name = names[count];
+        tensors[count].num_dims = 1;
+        tensors[count].shape[0] = optimizer->count;
+        tensors[count].data = optimizer->moments[count];
+    }
+    char *path = rpo_path_join(folder, RPO_CHECKPOINT_OPTIMIZER);
+    if (path == NULL)
+        return RPO_ERROR_OUT_OF_MEMORY;
+    const rpo_status status = rpo_safetensors_write(path, tensors, count);
+    rpo_free(path);
+    return status;
+}
+
+static rpo_status write_state(const rpo_trainer_state *state, const char *folder) {
+    char *path = rpo_path_join(folder, RPO_CHECKPOINT_STATE);
+    if (path == NULL)
+        return RPO_ERROR_OUT_OF_MEMORY;
+    const rpo_status status = rpo_trainer_state_write(state, path);
+    rpo_free(path);
+    return status;
+}
+
+/* Fills an empty folder and makes sure that all of it is on the disk. */
+static rpo_status write_contents(const char *folder, const rpo_model *model,
+                                 const rpo_optimizer_state *optimizer, const rpo_trainer_state *state) {
+    RPO_TRY(rpo_remove_tree(folder));
+    RPO_TRY(rpo_make_folders(folder));
+    RPO_TRY(rpo_model_save(model, folder));
+    if (optimizer != NULL) {
+        RPO_TRY(write_optimizer(optimizer, folder));
+        RPO_TRY(write_state(state, folder));
+        RPO_TRY(rpo_checksums_write(folder));
+    }
+    return rpo_sync_folder(folder);
+}
+
+/* Removes checkpoints beyond the `keep` newest up to `step`, and every later one. */
+static rpo_status prune(const char *checkpoints, int64_t step, int64_t keep) {
+    int64_t *steps = NULL;
+    size_t count = 0;
+    RPO_TRY(rpo_checkpoint_steps(checkpoints, &steps, &count));
+    rpo_status status = RPO_OK;
+    int64_t kept = 0;
+    for (size_t i = count; i > 0 && status == RPO_OK; --i) {
+        const int64_t candidate = steps[i - 1];
+        if (candidate <= step && kept < keep) {
+            ++kept;
+            continue;
+        }
+        char *path = rpo_checkpoint_step_path(checkpoints, "", candidate);
+        char *aside = rpo_checkpoint_step_path(checkpoints, RPO_CHECKPOINT_REPLACED, candidate);
+        /* Renamed first: a kill in mid-removal must not leave half a checkpoint under a real name. */
+        status = path == NULL || aside == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_remove_tree(aside);
+        if (status == RPO_OK)
+            status = rpo_rename_synced(path, aside);
+        if (status == RPO_OK)
+            status = rpo_remove_tree(aside);
+        rpo_free(path);
+        rpo_free(aside);
+    }
+    rpo_free(steps);
+    return status;
+}
+
+/* Removes a half-written folder without losing the message of what went wrong. */
+static void discard(const char *folder) {
+    char message[1024];
+    const char *last = rpo_last_error();
+    const size_t length = strnlen(last, sizeof message - 1);
+    memcpy(message, last, length);
+    message[length] = '\0';
+    (void)rpo_remove_tree(folder);
+    (void)rpo_error_set(RPO_ERROR_IO, "%s", message);
+}
+
+rpo_status rpo_checkpoint_save(const char *run_folder, const rpo_model *model,
+                               const rpo_optimizer_state *optimizer, const rpo_trainer_state *state,
+                               int64_t keep) {
+    rpo_status status = RPO_ERROR_OUT_OF_MEMORY;
+    char *temporary = NULL, *place = NULL, *aside = NULL;
+    char *checkpoints = rpo_path_join(run_folder, "checkpoints");
+    if (checkpoints == NULL)
+        goto cleanup;
+    temporary = rpo_checkpoint_step_path(checkpoints, RPO_CHECKPOINT_TEMPORARY, state->step);
+    place = rpo_checkpoint_step_path(checkpoints, "", state->step);
+    aside = rpo_checkpoint_step_path(checkpoints, RPO_CHECKPOINT_REPLACED, state->step);
+    if (temporary == NULL || place == NULL || aside == NULL)
+        goto cleanup;
+
+    status = rpo_make_folders(checkpoints);
+    if (status != RPO_OK)
+        goto cleanup;
+    status = write_contents(temporary, model, optimizer, state);
+    if (status == RPO_OK)
+        status = rpo_checkpoint_replace(temporary, place, aside);
+    if (status == RPO_OK)
+        status = prune(checkpoints, state->step, keep);
+    else
+        discard(temporary);
+
+cleanup:
+    rpo_free(aside);
+    rpo_free(place);
+    rpo_free(temporary);
+    rpo_free(checkpoints);
+    return rpo_error_prefix(status, "checkpoint of step %lld: ", (long long)state->step);
+}
+
+rpo_status rpo_checkpoint_save_final(const char *run_folder, const rpo_model *model) {
+    rpo_status status = RPO_ERROR_OUT_OF_MEMORY;
+    char *temporary = rpo_path_join(run_folder, RPO_CHECKPOINT_TEMPORARY "final");
+    char *place = rpo_path_join(run_folder, "final");
+    char *aside = rpo_path_join(run_folder, RPO_CHECKPOINT_REPLACED "final");
+    if (temporary == NULL || place == NULL || aside == NULL)
+        goto cleanup;
+    status = write_contents(temporary, model, NULL, NULL);
+    if (status == RPO_OK)
+        status = rpo_checkpoint_replace(temporary, place, aside);
+    if (status != RPO_OK)
+        discard(temporary);
+
+cleanup:
+    rpo_free(aside);
+    rpo_free(place);
+    rpo_free(temporary);
+    return rpo_error_prefix(status, "final model: ");
+}
