@@ -1,0 +1,183 @@
+/* test_logprob_arguments.c - what the log-prob ops refuse, with which status and which words. */
+#include "tests/logprob_testing.h"
+
+static void expect(rpo_status found, rpo_status wanted, const char *words) {
+    cr_assert_eq(found, wanted, "status is %s; expected %s (%s)", rpo_status_name(found),
+                 rpo_status_name(wanted), rpo_last_error());
+    cr_assert_not_null(strstr(rpo_last_error(), words), "message \"%s\" lacks \"%s\"", rpo_last_error(),
+                       words);
+}
+
+/* A small valid call of each op; the tests spoil one thing at a time. */
+typedef struct valid_call {
+    rpo_context *context;
+    float logits[3][4], hidden[3][2], head[4][2], grad_hidden[3][2], coef[2], logps[2];
+    int32_t labels[3], cu_seqlens[3];
+    rpo_logprob_shape shape;
+    rpo_linear_logprob_shape linear_shape;
+    guarded workspace;
+} valid_call;
+
+static valid_call valid_call_new(void) {
+    valid_call call = {.labels = {1, RPO_IGNORE_LABEL, 3}, .cu_seqlens = {0, 2, 3}, .coef = {1.0f, -1.0f}};
+    call.context = test_context(RPO_DEVICE_CPU, 1);
+    call.shape = (rpo_logprob_shape){sizeof(rpo_logprob_shape), 3, 4, 2, 0, RPO_FLOAT32, RPO_REDUCTION_SUM};
+    call.linear_shape = (rpo_linear_logprob_shape){
+        sizeof(rpo_linear_logprob_shape), 3, 2, 4, 2, RPO_FLOAT32, RPO_REDUCTION_SUM, 0};
+    call.workspace = guarded_new(4096);
+    return call;
+}
+
+static void valid_call_free(valid_call *call) {
+    guarded_free(&call->workspace);
+    rpo_context_free(call->context);
+}
+
+static rpo_status forward(valid_call *call) {
+    return rpo_logprob_gather(call->context, call->logps, NULL, NULL, call->logits, call->labels,
+                              call->cu_seqlens, &call->shape, call->workspace.data, call->workspace.bytes);
+}
+
+static rpo_status backward(valid_call *call) {
+    return rpo_logprob_gather_backward(call->context, call->logits, call->logits, NULL, call->labels,
+                                       call->cu_seqlens, call->coef, &call->shape, call->workspace.data,
+                                       call->workspace.bytes);
+}
+
+static rpo_status linear(valid_call *call) {
+    return rpo_linear_logprob(call->context, call->logps, NULL, call->hidden, call->head, call->labels,
+                              call->cu_seqlens, &call->linear_shape, call->workspace.data,
+                              call->workspace.bytes);
+}
+
+static rpo_status linear_backward(valid_call *call) {
+    return rpo_linear_logprob_backward(call->context, call->grad_hidden, NULL, NULL, call->hidden, call->head,
+                                       call->labels, call->cu_seqlens, call->coef, &call->linear_shape,
+                                       call->workspace.data, call->workspace.bytes);
+}
+
+typedef rpo_status (*call_function)(valid_call *call);
+static const call_function functions[] = {forward, backward, linear, linear_backward};
+enum { NUM_FUNCTIONS = sizeof functions / sizeof functions[0] };
+
+Test(logprob_arguments, valid_calls_pass) {
+    for (int f = 0; f < NUM_FUNCTIONS; ++f) {
+        valid_call call = valid_call_new();
+        cr_assert_eq(functions[f](&call), RPO_OK, "%s", rpo_last_error());
+        valid_call_free(&call);
+    }
+}
+
+Test(logprob_arguments, labels_outside_the_vocabulary) {
+    static const int32_t bad[] = {4, -1, -99, -101, INT32_MAX, INT32_MIN};
+    for (int f = 0; f < NUM_FUNCTIONS; ++f)
+        for (size_t i = 0; i < sizeof bad / sizeof bad[0]; ++i) {
+            valid_call call = valid_call_new();
+            call.labels[2] = bad[i];
+            char words[64];
+            snprintf(words, sizeof words, "labels[2]: is %d; must be 0 to 3", bad[i]);
+            expect(functions[f](&call), RPO_ERROR_INVALID_ARGUMENT, words);
+            valid_call_free(&call);
+        }
+}
+
+Test(logprob_arguments, broken_cu_seqlens) {
+    static const struct {
+        int32_t values[3];
+        const char *words;
+    } bad[] = {{{1, 2, 3}, "cu_seqlens[0]"},
+               {{0, 3, 2}, "cu_seqlens[2]: is 2 after 3"},
+               {{0, 2, 4}, "cu_seqlens[2]: is 4"},
+               {{0, -1, 3}, "cu_seqlens[1]: is -1"}};
+    for (int f = 0; f < NUM_FUNCTIONS; ++f)
+        for (size_t i = 0; i < sizeof bad / sizeof bad[0]; ++i) {
+            valid_call call = valid_call_new();
+            memcpy(call.cu_seqlens, bad[i].values, sizeof call.cu_seqlens);
+            expect(functions[f](&call), RPO_ERROR_INVALID_ARGUMENT, bad[i].words);
+            valid_call_free(&call);
+        }
+}
+
+Test(logprob_arguments, workspace) {
+    for (int f = 0; f < NUM_FUNCTIONS; ++f) {
+        valid_call call = valid_call_new();
+        const guarded whole = call.workspace;
+        call.workspace.bytes = 8;
+        expect(functions[f](&call), RPO_ERROR_WORKSPACE, "workspace_size: is 8; must be at least");
+        call.workspace.bytes = whole.bytes - 4;
+        call.workspace.data = (char *)whole.data + 4;
+        expect(functions[f](&call), RPO_ERROR_INVALID_ARGUMENT, "64-byte aligned");
+        call.workspace.data = NULL;
+        expect(functions[f](&call), RPO_ERROR_INVALID_ARGUMENT, "workspace: is NULL");
+        call.workspace = whole;
+        valid_call_free(&call);
+    }
+}
+
+Test(logprob_arguments, shapes) {
+    valid_call call = valid_call_new();
+    const rpo_logprob_shape shape = call.shape;
+    call.shape.vocab_size = 0;
+    expect(forward(&call), RPO_ERROR_INVALID_ARGUMENT, "shape.vocab_size");
+    call.shape = shape;
+    call.shape.rows = -1;
+    expect(forward(&call), RPO_ERROR_INVALID_ARGUMENT, "shape.rows");
+    call.shape = shape;
+    call.shape.num_sequences = -1;
+    expect(forward(&call), RPO_ERROR_INVALID_ARGUMENT, "shape.num_sequences");
+    call.shape = shape;
+    call.shape.row_stride = 3;
+    expect(forward(&call), RPO_ERROR_INVALID_ARGUMENT, "shape.row_stride: is 3");
+    call.shape.row_stride = INT64_MAX;
+    expect(forward(&call), RPO_ERROR_INVALID_ARGUMENT, "cannot be addressed");
+    call.shape = shape;
+    call.shape.struct_size = 1;
+    expect(forward(&call), RPO_ERROR_INVALID_ARGUMENT, "shape.struct_size");
+    call.shape = shape;
+    call.shape.reduction = (rpo_reduction)7;
+    expect(forward(&call), RPO_ERROR_INVALID_ARGUMENT, "shape.reduction");
+    call.linear_shape.hidden_size = 0;
+    expect(linear(&call), RPO_ERROR_INVALID_ARGUMENT, "shape.hidden_size");
+    valid_call_free(&call);
+}
+
+Test(logprob_arguments, dtypes_the_cpu_lacks) {
+    valid_call call = valid_call_new();
+    call.shape.dtype = RPO_BFLOAT16;
+    expect(forward(&call), RPO_ERROR_UNSUPPORTED, "bfloat16; allowed: float32");
+    call.linear_shape.dtype = RPO_FLOAT16;
+    expect(linear(&call), RPO_ERROR_UNSUPPORTED, "float16; allowed: float32");
+    call.shape.dtype = (rpo_dtype)9;
+    expect(forward(&call), RPO_ERROR_INVALID_ARGUMENT, "shape.dtype");
+    valid_call_free(&call);
+}
+
+Test(logprob_arguments, null_pointers) {
+    valid_call call = valid_call_new();
+    void *workspace = call.workspace.data;
+    const size_t bytes = call.workspace.bytes;
+    expect(rpo_logprob_gather(NULL, call.logps, NULL, NULL, call.logits, call.labels, call.cu_seqlens,
+                              &call.shape, workspace, bytes),
+           RPO_ERROR_INVALID_ARGUMENT, "context");
+    expect(rpo_logprob_gather(call.context, NULL, NULL, NULL, call.logits, call.labels, call.cu_seqlens,
+                              &call.shape, workspace, bytes),
+           RPO_ERROR_INVALID_ARGUMENT, "sequence_logps");
+    expect(rpo_logprob_gather(call.context, call.logps, NULL, NULL, NULL, call.labels, call.cu_seqlens,
+                              &call.shape, workspace, bytes),
+           RPO_ERROR_INVALID_ARGUMENT, "logits");
+    expect(rpo_logprob_gather(call.context, call.logps, NULL, NULL, call.logits, NULL, call.cu_seqlens,
+                              &call.shape, workspace, bytes),
+           RPO_ERROR_INVALID_ARGUMENT, "labels");
+    expect(rpo_logprob_gather(call.context, call.logps, NULL, NULL, call.logits, call.labels, NULL,
+                              &call.shape, workspace, bytes),
+           RPO_ERROR_INVALID_ARGUMENT, "cu_seqlens");
+    expect(rpo_logprob_gather(call.context, call.logps, NULL, NULL, call.logits, call.labels, call.cu_seqlens,
+                              NULL, workspace, bytes),
+           RPO_ERROR_INVALID_ARGUMENT, "shape");
+    expect(rpo_linear_logprob_backward(call.context, NULL, NULL, NULL, call.hidden, NULL, call.labels,
+                                       call.cu_seqlens, call.coef, &call.linear_shape, workspace, bytes),
+           RPO_ERROR_INVALID_ARGUMENT, "head");
+    expect(rpo_linear_logprob_workspace_size(call.context, NULL, &call.linear_shape, 0),
+           RPO_ERROR_INVALID_ARGUMENT, "bytes");
+    valid_call_free(&call);
+}
