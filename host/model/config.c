@@ -156,14 +156,11 @@ static rpo_status read_sizes(const rpo_json *json, const cJSON *object, rpo_mode
         return rpo_json_fault(json, member(object, "num_key_value_heads"), "num_key_value_heads",
                               "is %lld; must divide num_attention_heads (%lld)",
                               (long long)config->num_key_value_heads, (long long)config->num_attention_heads);
-    if (member(object, "head_dim") == NULL) {
-        if (config->hidden_size % config->num_attention_heads != 0)
-            return rpo_json_fault(
-                json, member(object, "hidden_size"), "hidden_size",
-                "is %lld; must be a multiple of num_attention_heads (%lld) unless head_dim is given",
-                (long long)config->hidden_size, (long long)config->num_attention_heads);
-        config->head_dim = config->hidden_size / config->num_attention_heads;
-    }
+    if (config->hidden_size % config->num_attention_heads != 0) /* transformers refuses it, head_dim or not */
+        return rpo_json_fault(json, member(object, "hidden_size"), "hidden_size",
+                              "is %lld; must be a multiple of num_attention_heads (%lld)",
+                              (long long)config->hidden_size, (long long)config->num_attention_heads);
+    config->head_dim = config->hidden_size / config->num_attention_heads;
     RPO_TRY(rpo_json_get_int(json, object, "head_dim", false, 1, HEAD_DIM_MAX, &config->head_dim));
     if (config->head_dim % 2 != 0 || config->head_dim > HEAD_DIM_MAX)
         return rpo_json_fault(json, object, "head_dim", "is %lld; must be even and at most %d",
