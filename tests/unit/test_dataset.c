@@ -1,8 +1,6 @@
 /* test_dataset.c - record formats, counts and faults of data files. */
 #include "../data_fixture.h"
 
-#include "host/data/line_reader.h"
-
 #define PAIR     "{\"prompt\": \"Why?\", \"chosen\": \" Because.\", \"rejected\": \" No.\"}\n"
 #define UNPAIRED "{\"prompt\": \"Why?\", \"completion\": \" Because.\", \"label\": true}\n"
 #define HH                                                                                                   \
@@ -143,17 +141,20 @@ typedef struct bad_line {
 #define CHOSEN_REJECTED "\"chosen\":\"a\",\"rejected\":\"b\""
 #define RESPONSES       "\"chosen\":[" ASSISTANT("A") "],\"rejected\":[" ASSISTANT("B") "]"
 
+#define RAW_NUL "{\"prompt\":\"a\0b\"," CHOSEN_REJECTED "}"
+
 static const bad_line pair_faults[] = {
-    {"{\"prompt\":\"a\",", ":2: ", RPO_DATA_AUTO, 0},
+    {"{\"prompt\":\"a\",", ":2: the text ends early", RPO_DATA_AUTO, 0},
     {"[1]", ":2: record: is no JSON object", RPO_DATA_AUTO, 0},
     {"\"text\"", ":2: record: is no JSON object", RPO_DATA_AUTO, 0},
-    {PAIR "x", ":3: ", RPO_DATA_AUTO, 0},
-    {"{\"prompt\":\"a\"," CHOSEN_REJECTED "} {}", ":2: ", RPO_DATA_AUTO, 0},
-    {"{\"prompt\":\"a\",\"prompt\":\"b\"," CHOSEN_REJECTED "}", "prompt", RPO_DATA_AUTO, 0},
-    {"{\"prompt\":\"\xC3(\"," CHOSEN_REJECTED "}", ":2: ", RPO_DATA_AUTO, 0},
-    {"{\"prompt\":\"\xED\xA0\x80\"," CHOSEN_REJECTED "}", ":2: ", RPO_DATA_AUTO, 0},
-    {"{\"prompt\":\"\\u0000\"," CHOSEN_REJECTED "}", ":2: ", RPO_DATA_AUTO, 0},
-    {"{\"prompt\":\"a\0b\"," CHOSEN_REJECTED "}", ":2: ", RPO_DATA_AUTO, 40},
+    {PAIR "x", ":3: unexpected 'x'", RPO_DATA_AUTO, 0},
+    {"{\"prompt\":\"a\"," CHOSEN_REJECTED "} {}", ":2: text after the end", RPO_DATA_AUTO, 0},
+    {"{\"prompt\":\"a\",\"prompt\":\"b\"," CHOSEN_REJECTED "}", ":2: prompt: duplicate key", RPO_DATA_AUTO,
+     0},
+    {"{\"prompt\":\"\xC3(\"," CHOSEN_REJECTED "}", ":2: invalid UTF-8", RPO_DATA_AUTO, 0},
+    {"{\"prompt\":\"\xED\xA0\x80\"," CHOSEN_REJECTED "}", ":2: invalid UTF-8", RPO_DATA_AUTO, 0},
+    {"{\"prompt\":\"\\u0000\"," CHOSEN_REJECTED "}", ":2: escaped NUL", RPO_DATA_AUTO, 0},
+    {RAW_NUL, ":2: raw NUL", RPO_DATA_AUTO, sizeof RAW_NUL - 1},
     {"{\"prompt\":\"a\",\"chosen\":\"b\"}", ":2: rejected: is missing", RPO_DATA_AUTO, 0},
     {"{\"prompt\":\"a\",\"rejected\":\"b\"}", ":2: chosen: is missing", RPO_DATA_AUTO, 0},
     {"{" CHOSEN_REJECTED "}", ":2: prompt: is missing", RPO_DATA_PAIRS, 0},
