@@ -5,20 +5,33 @@
 #include <string.h>
 
 #include "host/cli/cli.h"
+#include "host/config/config.h"
 
 typedef struct command {
     const char *name;
     int (*run)(int argc, char **argv);
     const char *usage;
     const char *summary; /* one line of `rpo --help` */
-    const char *details; /* below it in `rpo help COMMAND` */
+    const char *details; /* below it in `rpo help COMMAND`; NULL: the command prints its own help */
 } command;
 
 /* clang-format off */
+#define CONFIG_ARGUMENTS \
+    "  CONFIG.json            the run's configuration; rpo help config lists its keys\n" \
+    "  --set section.key=VAL  overrides a key; VAL is JSON, or else a plain string; may be repeated\n"
+
 static const command commands[] = {
+    {"preview", rpo_cmd_preview, "rpo preview CONFIG.json [--records N] [--set section.key=VALUE ...]",
+     "tokens, masks, truncation, embedding neighbours: what training will see",
+     CONFIG_ARGUMENTS
+     "  --records N            how many records to show (default 3)\n"},
+    {"embed", rpo_cmd_embed, "rpo embed CONFIG.json [--set section.key=VALUE ...]",
+     "computes and caches prompt embeddings",
+     CONFIG_ARGUMENTS},
+    {"logprob", rpo_cmd_logprob, "rpo logprob CASE.json [--device cpu|cuda]",
+     "one log-prob case in, JSON out", NULL},
     {"info", rpo_cmd_info, "rpo info",
-     "version, backends, devices, libraries",
-     ""},
+     "version, backends, devices, libraries", ""},
 };
 /* clang-format on */
 
@@ -32,7 +45,8 @@ static const char overview_start[] = "rpo trains language models with Relative P
 
 static const char overview_end[] =
     "\n"
-    "rpo help COMMAND says more about one of them; rpo --version prints the version.\n"
+    "rpo help COMMAND says more about one of them, rpo help config lists the keys of a configuration,\n"
+    "rpo --version prints the version.\n"
     "Exit codes: 0 done, 2 the input is at fault, 3 the machine (device, disk, memory), 4 another rank "
     "failed,\n"
     "130 or 143 interrupted after a checkpoint.\n";
@@ -42,12 +56,6 @@ static void print_overview(void) {
     for (size_t i = 0; i < NUM_COMMANDS; ++i)
         printf("  %-9s %s\n", commands[i].name, commands[i].summary);
     fputs(overview_end, stdout);
-}
-
-static void print_help(const command *shown) {
-    printf("usage: %s\n\n%s\n", shown->usage, shown->summary);
-    if (shown->details[0] != '\0')
-        printf("\n%s", shown->details);
 }
 
 static const command *find_command(const char *name) {
@@ -73,24 +81,42 @@ static bool asks_for_help(const char *argument) {
     return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0;
 }
 
+static int print_help(const command *shown) {
+    if (shown->details == NULL) {
+        char help[] = "--help", *arguments[] = {help, NULL};
+        return shown->run(1, arguments);
+    }
+    printf("usage: %s\n\n%s\n", shown->usage, shown->summary);
+    if (shown->details[0] != '\0')
+        printf("\n%s", shown->details);
+    return RPO_EXIT_OK;
+}
+
+static int print_config_help(void) {
+    rpo_text text = {0};
+    const rpo_status status = rpo_config_append_help(&text);
+    if (status == RPO_OK)
+        printf("Keys of a configuration, a JSON object of sections: {\"loss\": {\"beta\": 0.1}, ...}\n\n%s",
+               text.data);
+    rpo_text_free(&text);
+    return rpo_cli_report(status);
+}
+
 static int run_help(int argc, char **argv) {
     if (argc == 0) {
         print_overview();
         return RPO_EXIT_OK;
     }
+    if (strcmp(argv[0], "config") == 0)
+        return print_config_help();
     const command *shown = find_command(argv[0]);
-    if (shown == NULL)
-        return report_unknown(argv[0]);
-    print_help(shown);
-    return RPO_EXIT_OK;
+    return shown != NULL ? print_help(shown) : report_unknown(argv[0]);
 }
 
 static int run_command(const command *wanted, int argc, char **argv) {
     for (int i = 0; i < argc; ++i)
-        if (asks_for_help(argv[i])) {
-            print_help(wanted);
-            return RPO_EXIT_OK;
-        }
+        if (asks_for_help(argv[i]))
+            return print_help(wanted);
     return wanted->run(argc, argv);
 }
 

@@ -63,7 +63,7 @@ rpo_config *rpo_config_create(const char *path);
 
 /* Puts a key's default in its place; reads and checks a value that is given (values.c). */
 void rpo_config_store_default(rpo_config *config, const rpo_config_key *key);
-rpo_status rpo_config_read_value(rpo_config *config, const rpo_json *json, const cJSON *node,
+rpo_status rpo_config_read_value(rpo_config *config, rpo_json *json, const cJSON *node,
                                  const rpo_config_key *key);
 
 /* Whether the file or an override gives the key (config.c). */

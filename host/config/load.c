@@ -101,8 +101,7 @@ static const cJSON *find_value(const rpo_json *json, const char *name, const cJS
     return NULL;
 }
 
-static rpo_status read_key(rpo_config *config, const rpo_json *json, const rpo_config_key *key,
-                           char **place) {
+static rpo_status read_key(rpo_config *config, rpo_json *json, const rpo_config_key *key, char **place) {
     const cJSON *section = NULL;
     const cJSON *node = find_value(json, key->name, &section);
     rpo_config_store_default(config, key);

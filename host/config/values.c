@@ -120,15 +120,18 @@ static rpo_status read_string_list(rpo_config *config, const rpo_json *json, con
     return RPO_OK;
 }
 
-static rpo_status read_model(rpo_config *config, const rpo_json *json, const cJSON *node,
+static rpo_status read_model(rpo_config *config, rpo_json *json, const cJSON *node,
                              const rpo_config_key *key) {
     if (!cJSON_IsObject(node))
         return refuse_value(json, node, key);
     config->model.has_init = true;
-    return rpo_model_config_read(&config->model.init, json, node, true);
+    rpo_json_set_key_prefix(json, "model.init.");
+    const rpo_status status = rpo_model_config_read(&config->model.init, json, node, true);
+    rpo_json_set_key_prefix(json, "");
+    return status;
 }
 
-rpo_status rpo_config_read_value(rpo_config *config, const rpo_json *json, const cJSON *node,
+rpo_status rpo_config_read_value(rpo_config *config, rpo_json *json, const cJSON *node,
                                  const rpo_config_key *key) {
     switch (key->type) {
     case RPO_KEY_STRING:

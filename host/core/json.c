@@ -20,6 +20,7 @@ typedef struct graft {
 struct rpo_json {
     cJSON *root;
     char *name;
+    const char *key_prefix; /* of faults */
     int64_t first_line;
     node_line *slots; /* open addressing, at most half full; NULL when every value is on the first line */
     size_t num_slots; /* a power of two */
@@ -148,6 +149,7 @@ rpo_status rpo_json_parse(rpo_json **json, const char *text, size_t length, cons
         goto cleanup;
     }
     parsed->first_line = first_line;
+    parsed->key_prefix = "";
     parsed->name = rpo_strdup(name);
     if (parsed->name == NULL) {
         status = RPO_ERROR_OUT_OF_MEMORY;
@@ -231,9 +233,13 @@ rpo_status rpo_json_fault(const rpo_json *json, const cJSON *node, const char *k
     va_end(arguments);
     rpo_text place = {0};
     RPO_TRY(rpo_json_append_place(json, node, &place));
-    rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: %s: %s", place.data, key, what);
+    rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: %s%s: %s", place.data, json->key_prefix, key, what);
     rpo_text_free(&place);
     return RPO_ERROR_INVALID_INPUT;
+}
+
+void rpo_json_set_key_prefix(rpo_json *json, const char *prefix) {
+    json->key_prefix = prefix;
 }
 
 /* ---- overrides ---- */

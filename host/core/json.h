@@ -29,6 +29,10 @@ int64_t rpo_json_line(const rpo_json *json, const cJSON *node); /* line of a val
 rpo_status rpo_json_fault(const rpo_json *json, const cJSON *node, const char *key, const char *format, ...)
     RPO_PRINTF(4, 5);
 
+/* What faults put in front of KEY while a part of the document is read: "model.init.", say. Static; "" =
+ * nothing. */
+void rpo_json_set_key_prefix(rpo_json *json, const char *prefix);
+
 /*
  * Puts `value` (JSON, or else a plain string) at the dotted path `key`, in place of what stands there;
  * objects on the way are made as needed. Faults about the new value say "ORIGIN: KEY: ..." instead of
