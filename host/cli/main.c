@@ -28,6 +28,8 @@ static const command commands[] = {
     {"embed", rpo_cmd_embed, "rpo embed CONFIG.json [--set section.key=VALUE ...]",
      "computes and caches prompt embeddings",
      CONFIG_ARGUMENTS},
+    {"loss", rpo_cmd_loss, "rpo loss CASE.json [--device cpu|cuda]",
+     "one loss case in, JSON out", NULL},
     {"logprob", rpo_cmd_logprob, "rpo logprob CASE.json [--device cpu|cuda]",
      "one log-prob case in, JSON out", NULL},
     {"info", rpo_cmd_info, "rpo info",

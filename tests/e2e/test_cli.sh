@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# test_cli.sh - the frame of the rpo program: help, exit codes, one line on stderr, lost output.
+set -euo pipefail
+
+rpo="$RPO_BUILD/bin/rpo"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+failures=0
+
+fail() {
+    echo "FAILED: $*" >&2
+    failures=$((failures + 1))
+}
+
+# expect CODE PATTERN ARGUMENTS...: the exit code, and a pattern of stdout (code 0) or of the one line on stderr.
+expect() {
+    local code="$1" pattern="$2" got=0
+    shift 2
+    "$rpo" "$@" >"$work/out" 2>"$work/err" || got=$?
+    [ "$got" = "$code" ] || fail "rpo $*: exit code $got, expected $code: $(cat "$work/err")"
+    if [ "$code" = 0 ]; then
+        grep -q -- "$pattern" "$work/out" || fail "rpo $*: stdout lacks '$pattern'"
+        [ ! -s "$work/err" ] || fail "rpo $*: stderr is not empty: $(cat "$work/err")"
+    else
+        [ "$(wc -l <"$work/err")" = 1 ] || fail "rpo $*: stderr is not one line: $(cat "$work/err")"
+        grep -q -- "^rpo: .*$pattern" "$work/err" || fail "rpo $*: stderr lacks '$pattern': $(cat "$work/err")"
+        [ ! -s "$work/out" ] || fail "rpo $*: stdout is not empty"
+    fi
+}
+
+# ---- help ----
+expect 0 'usage: rpo COMMAND'
+expect 0 'usage: rpo COMMAND' --help
+expect 0 'usage: rpo COMMAND' -h
+expect 0 'usage: rpo COMMAND' help
+expect 0 '^rpo [0-9]*\.[0-9]*\.[0-9]*$' --version
+expect 0 'train\.batch_size' help config
+for command in train eval preview embed loss logprob info; do
+    expect 0 "^  $command " --help
+    expect 0 "usage: rpo $command" help "$command"
+    expect 0 "usage: rpo $command" "$command" --help
+done
+expect 0 'backends  *cpu' info
+expect 0 'cJSON .*zlib .*xxHash' info
+
+# ---- the user's mistakes: 2 ----
+expect 2 'trian: no such command; did you mean rpo train?' trian
+expect 2 'no such command; rpo --help lists them' something-else
+expect 2 'no such command' help something-else
+expect 2 'info: x: unknown argument' info x
+for command in train eval preview embed loss logprob; do
+    expect 2 "$command" "$command"
+    expect 2 'No such file' "$command" "$work/absent.json"
+    expect 2 "--nonsense" "$command" "$work/absent.json" --nonsense
+done
+
+cat >"$work/config.json" <<'JSON'
+{
+  "model": {"path": "absent"},
+  "data": {"train": ["absent.jsonl"]},
+  "loss": {"bta": 0.1},
+  "run": {"dir": "absent"}
+}
+JSON
+for command in train eval preview embed; do
+    expect 2 "config.json:4: loss.bta: unknown key; did you mean loss.beta?" "$command" "$work/config.json"
+done
+sed -i 's/bta/beta/' "$work/config.json"
+for command in train eval preview embed; do
+    expect 2 '--set loss.beta=-1: loss.beta: is -1; must be' "$command" "$work/config.json" --set loss.beta=-1
+    expect 2 '--set' "$command" "$work/config.json" --set
+done
+
+# ---- the machine: 3 ----
+if ! "$rpo" info | grep -q 'cuda  *not in this build'; then
+    echo "skipped: this build has CUDA, so asking for it is no fault"
+else
+    expect 3 'run.device: is cuda' train "$work/config.json" --set run.device=cuda
+    cat >"$work/case.json" <<'JSON'
+{"kind": "logps", "vocab": 2, "lens": [1], "logits": [[0, 0]], "labels": [1], "coef": [1], "average": false}
+JSON
+    expect 0 'sequence_logps' logprob "$work/case.json"
+    expect 3 'cuda\|device' logprob "$work/case.json" --device cuda
+fi
+
+# ---- lost output: 3 ----
+if [ -w /dev/full ]; then
+    for arguments in info --help "help config"; do
+        code=0
+        # shellcheck disable=SC2086 # words on purpose
+        "$rpo" $arguments >/dev/full 2>"$work/err" || code=$?
+        [ "$code" = 3 ] || fail "rpo $arguments into a full disk: exit code $code, expected 3"
+        grep -q '^rpo: standard output: cannot be written: ' "$work/err" ||
+            fail "rpo $arguments into a full disk: $(cat "$work/err")"
+    done
+fi
+# The reader is gone before anything is written.
+{
+    sleep 0.3
+    code=0
+    "$rpo" help config 2>"$work/err" || code=$?
+    echo "$code" >"$work/code"
+} | true
+[ "$(cat "$work/code")" = 3 ] || fail "rpo help config into a closed pipe: exit code $(cat "$work/code"), expected 3"
+grep -q '^rpo: standard output: cannot be written: ' "$work/err" ||
+    fail "rpo help config into a closed pipe: $(cat "$work/err")"
+
+[ "$failures" = 0 ] || exit 1
+echo "the program's frame: as expected"
