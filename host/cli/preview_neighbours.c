@@ -1,6 +1,5 @@
 /* preview_neighbours.c - which prompts lie near a record's, and what weight the loss gives them. */
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -25,15 +24,22 @@ static double cosine(const rpo_embeddings *embeddings, int64_t a, int64_t b) {
     return sum;
 }
 
-/* Keeps the list sorted, the nearest first. */
-static void offer(rpo_neighbour *nearest, rpo_neighbour candidate) {
-    for (int i = 0; i < NUM_NEIGHBOURS; ++i)
+static bool same_prompt(const rpo_dataset *dataset, int64_t a, int64_t b) {
+    const rpo_record *left = rpo_dataset_record(dataset, a), *right = rpo_dataset_record(dataset, b);
+    return left->prompt_size == right->prompt_size &&
+           memcmp(left->prompt, right->prompt, left->prompt_size) == 0;
+}
+
+/* Keeps the list sorted, the nearest first, and each prompt in it once. */
+static void offer(rpo_neighbour *nearest, const rpo_dataset *dataset, rpo_neighbour candidate) {
+    for (int i = 0; i < NUM_NEIGHBOURS && nearest[i].index >= 0; ++i)
+        if (same_prompt(dataset, nearest[i].index, candidate.index))
+            return;
+    for (int i = 0; i < NUM_NEIGHBOURS && candidate.index >= 0; ++i)
         if (nearest[i].index < 0 || candidate.cosine > nearest[i].cosine) {
             const rpo_neighbour displaced = nearest[i];
             nearest[i] = candidate;
             candidate = displaced;
-            if (candidate.index < 0)
-                return;
         }
 }
 
@@ -48,10 +54,19 @@ static void print_nearest(const rpo_data_run *run, const rpo_embeddings *embeddi
     rpo_neighbour nearest[NUM_NEIGHBOURS];
     for (int i = 0; i < NUM_NEIGHBOURS; ++i)
         nearest[i] = (rpo_neighbour){.index = -1};
-    for (int64_t i = 0; i < embeddings->count; ++i)
-        if (i != index)
-            offer(nearest, (rpo_neighbour){.cosine = cosine(embeddings, index, i), .index = i});
-    printf("  %snearest prompts%s\n", style->bold, style->reset);
+    int64_t same = 0;
+    for (int64_t i = 0; i < embeddings->count; ++i) {
+        if (i == index)
+            continue;
+        if (same_prompt(run->train, i, index))
+            ++same;
+        else
+            offer(nearest, run->train, (rpo_neighbour){.cosine = cosine(embeddings, index, i), .index = i});
+    }
+    printf("  %snearest prompts%s", style->bold, style->reset);
+    if (same > 0)
+        printf("  (besides %" PRId64 " more record%s with this very prompt)", same, same == 1 ? "" : "s");
+    putchar('\n');
     for (int i = 0; i < NUM_NEIGHBOURS && nearest[i].index >= 0; ++i) {
         printf("    cosine %6.3f  record %7" PRId64 "  ", nearest[i].cosine, nearest[i].index);
         print_prompt_start(run->train, nearest[i].index);

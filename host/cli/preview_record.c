@@ -55,11 +55,10 @@ static void print_sequence_head(const char *side, const rpo_sequence *sequence,
     printf("  %s%s%s: %d tokens = %d prompt + %d labels", style->bold, side, style->reset, sequence->length,
            sequence->prompt_length, sequence->length - sequence->prompt_length);
     if (sequence->prompt_cut > 0)
-        printf("; cut: %d from the prompt's %s", sequence->prompt_cut,
+        printf("; cut: prompt %d (its %s)", sequence->prompt_cut,
                options->truncation == RPO_TRUNCATE_KEEP_END ? "start" : "end");
     if (sequence->response_cut > 0)
-        printf("%s %d from the response's end",
-               sequence->prompt_cut > 0 ? "," : "; cut:", sequence->response_cut);
+        printf("%s response %d", sequence->prompt_cut > 0 ? "," : "; cut:", sequence->response_cut);
     putchar('\n');
 }
 
