@@ -16,8 +16,8 @@ enum {
     STRIP_ELEMENTS = 1 << 19, /* 2 MiB a thread: a strip and its embeddings stay in cache */
     STRIP_ROWS_MIN = 16,      /* below this the product packs its columns longer than it multiplies */
     STRIP_ROWS_MAX = 128,
-    STRIPS_WANTED = 16, /* so that several threads have work at small m */
-    SUM_CHUNK = 256     /* float sums are this short; longer ones go on in double */
+    STRIPS_WANTED = 8, /* so that several threads have work at small m */
+    SUM_CHUNK = 256    /* float sums are this short; longer ones go on in double */
 };
 
 int64_t rpo_cpu_strip_rows(int64_t m, int64_t n, int64_t dim) {
