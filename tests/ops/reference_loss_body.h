@@ -5,15 +5,15 @@
  */
 
 /* Eight running sums, as vector units keep them. */
-static REAL REF(dot)(const float *x, const float *y, int64_t dim) {
+static inline REAL REF(dot)(const float *x, const float *y, int64_t dim) {
     REAL lanes[8] = {0};
     for (int64_t k = 0; k < dim; ++k)
         lanes[k % 8] += (REAL)x[k] * (REAL)y[k];
     return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
-static void REF(similarity)(double *similarity, const float *e, const float *f, int64_t m, int64_t n,
-                            int64_t dim) {
+static inline void REF(similarity)(double *similarity, const float *e, const float *f, int64_t m, int64_t n,
+                                   int64_t dim) {
     for (int64_t i = 0; i < m; ++i)
         for (int64_t j = 0; j < n; ++j) {
             const REAL product = REF(dot)(e + i * dim, f + j * dim, dim);
@@ -23,8 +23,8 @@ static void REF(similarity)(double *similarity, const float *e, const float *f, 
         }
 }
 
-static void REF(weights)(double *weights, const float *e, const float *f, int64_t m, int64_t n, int64_t dim,
-                         float tau, rpo_weight_scale scale) {
+static inline void REF(weights)(double *weights, const float *e, const float *f, int64_t m, int64_t n,
+                                int64_t dim, float tau, rpo_weight_scale scale) {
     REF(similarity)(weights, e, f, m, n, dim);
     for (int64_t i = 0; i < m; ++i) {
         double *row = weights + i * n, largest = -INFINITY, sum = 0.0;
@@ -43,14 +43,14 @@ static void REF(weights)(double *weights, const float *e, const float *f, int64_
 }
 
 /* -log sigmoid(x) and sigmoid(-x). */
-static REAL REF(softplus)(REAL x, REAL *slope) {
+static inline REAL REF(softplus)(REAL x, REAL *slope) {
     const REAL t = FN(exp)(-FN(fabs)(x));
     *slope = (x < 0 ? (REAL)1 : t) / (1 + t);
     return (x < 0 ? -x : 0) + FN(log1p)(t);
 }
 
 /* Row i of a kind that reads pairs: coefficient of l(beta w_ij s_ij). */
-static double REF(coefficient)(const rpo_loss_options *options, int64_t i, int64_t j, int64_t n) {
+static inline double REF(coefficient)(const rpo_loss_options *options, int64_t i, int64_t j, int64_t n) {
     if (options->kind != RPO_LOSS_RPO_DIAGONAL)
         return 1.0 / (double)n;
     if (n == 1)
@@ -59,8 +59,8 @@ static double REF(coefficient)(const rpo_loss_options *options, int64_t i, int64
     return i == j ? d : (1.0 - d) / (double)(n - 1);
 }
 
-static void REF(pairs)(reference_result *out, const double *a, const double *b, const double *weights,
-                       int64_t m, int64_t n, const rpo_loss_options *options) {
+static inline void REF(pairs)(reference_result *out, const double *a, const double *b, const double *weights,
+                              int64_t m, int64_t n, const rpo_loss_options *options) {
     const REAL beta = (REAL)options->beta;
     for (int64_t i = 0; i < m; ++i)
         for (int64_t j = 0; j < n; ++j) {
@@ -74,8 +74,8 @@ static void REF(pairs)(reference_result *out, const double *a, const double *b, 
         }
 }
 
-static void REF(diagonal)(reference_result *out, const double *a, const double *b, int64_t m,
-                          const rpo_loss_options *options) {
+static inline void REF(diagonal)(reference_result *out, const double *a, const double *b, int64_t m,
+                                 const rpo_loss_options *options) {
     const REAL beta = (REAL)options->beta;
     const REAL epsilon = options->kind == RPO_LOSS_CDPO ? (REAL)options->epsilon : 0;
     for (int64_t i = 0; i < m; ++i) {
@@ -96,8 +96,8 @@ static void REF(diagonal)(reference_result *out, const double *a, const double *
     }
 }
 
-static void REF(kto)(reference_result *out, const double *a, const double *b, int64_t m, int64_t n,
-                     const rpo_loss_options *options) {
+static inline void REF(kto)(reference_result *out, const double *a, const double *b, int64_t m, int64_t n,
+                            const rpo_loss_options *options) {
     const REAL beta = (REAL)options->beta;
     double mean_a = 0.0, mean_b = 0.0;
     for (int64_t i = 0; i < m; ++i)
@@ -129,8 +129,8 @@ static void REF(kto)(reference_result *out, const double *a, const double *b, in
  * Loss, row losses and gradients of log-ratios a [m] and b [n]; for sft a holds the chosen log-probs
  * themselves. `weights` [m][n] or NULL.
  */
-static void REF(loss)(reference_result *out, const double *a, const double *b, const double *weights,
-                      int64_t m, int64_t n, const rpo_loss_options *options) {
+static inline void REF(loss)(reference_result *out, const double *a, const double *b, const double *weights,
+                             int64_t m, int64_t n, const rpo_loss_options *options) {
     const int64_t rows = options->kind == RPO_LOSS_KTO_SIMPLE ? m + n : m;
     for (int64_t i = 0; i < m + n; ++i)
         out->row_losses[i] = 0.0;
