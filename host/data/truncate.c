@@ -12,10 +12,15 @@ rpo_status rpo_truncate_check(const rpo_data_options *options) {
     return RPO_OK;
 }
 
+static bool fits(size_t prompt, size_t response, size_t max_length) {
+    return prompt < max_length && response <= max_length - prompt;
+}
+
 rpo_kept_lengths rpo_truncate_plan(size_t prompt, size_t longest_response, const rpo_data_options *options) {
     const size_t max_length = (size_t)options->max_length, max_prompt = (size_t)options->max_prompt_length;
-    const bool fits = prompt < max_length && longest_response <= max_length - prompt;
-    if (!fits && prompt > max_prompt)
+    if (!fits(prompt, longest_response, max_length) && prompt > max_prompt)
         prompt = max_prompt;
-    return (rpo_kept_lengths){.prompt = (int32_t)prompt, .max_response = (int32_t)(max_length - prompt)};
+    const size_t response =
+        fits(prompt, longest_response, max_length) ? max_length - prompt : max_length - max_prompt;
+    return (rpo_kept_lengths){.prompt = (int32_t)prompt, .max_response = (int32_t)response};
 }

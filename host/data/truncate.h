@@ -1,9 +1,11 @@
 /*
  * truncate.h - how long prompt and response stay, as in the published preference code.
  *
- * A record over max_length first has its prompt cut to max_prompt_length, then its responses to what is left.
- * The longer response of a pair decides, so that both sides keep the same prompt. BOS belongs to the prompt
- * and is never cut; EOS belongs to the response, and a response that is cut loses it.
+ * A record over max_length first has its prompt cut to max_prompt_length. Where that does not suffice, its
+ * responses are cut to max_length - max_prompt_length, also beside a shorter prompt: longer responses would
+ * be a gain, but runs would no longer compare with published ones. The longer response of a pair decides, so
+ * that both sides keep the same prompt. BOS belongs to the prompt and is never cut; EOS belongs to the
+ * response, and a response that is cut loses it.
  */
 #ifndef RPO_HOST_DATA_TRUNCATE_H
 #define RPO_HOST_DATA_TRUNCATE_H

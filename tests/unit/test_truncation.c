@@ -37,7 +37,9 @@ static void model_side(char out[600], int *prompt_length, const plain_text *prom
         prompt_tokens = options->max_prompt_length;
     }
     snprintf(full_response, sizeof full_response, "%s}", response->text);
-    const int kept = smaller(response->length + 1, options->max_length - prompt_tokens);
+    const bool over = prompt_tokens + longer > options->max_length;
+    const int kept = over ? smaller(response->length + 1, options->max_length - options->max_prompt_length)
+                          : response->length + 1;
     *prompt_length = prompt_tokens;
     snprintf(out, 600, "%s%.*s", kept_prompt, kept, full_response);
 }
@@ -123,5 +125,5 @@ Test(truncation, very_long_texts_do_not_overflow) {
     cr_assert_eq(kept.max_response, 256);
     kept = rpo_truncate_plan(1, SIZE_MAX, &options);
     cr_assert_eq(kept.prompt, 1);
-    cr_assert_eq(kept.max_response, 511);
+    cr_assert_eq(kept.max_response, 256);
 }
