@@ -68,7 +68,8 @@ static rpo_status load_weights(const char *path, rpo_model *model) {
     RPO_TRY(rpo_safetensors_open(&file, path));
     size_t count = 0;
     const rpo_parameter *parameters = rpo_model_parameters(model, &count);
-    float *weights = rpo_model_weights(model, NULL);
+    int64_t total = 0;
+    float *weights = rpo_model_weights(model, &total);
     rpo_status status = RPO_OK;
     for (size_t i = 0; i < count && status == RPO_OK; ++i)
         status = read_tensor(file, parameters[i].name, parameters[i].count, weights + parameters[i].offset);

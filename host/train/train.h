@@ -7,7 +7,8 @@
 #include "host/comm/comm.h"
 #include "host/config/config.h"
 
-/* Runs a whole training (or continues one). INTERRUPTED after SIGTERM/SIGINT once the checkpoint is on disk. */
+/* Runs a whole training (or continues one). INTERRUPTED after SIGTERM/SIGINT once the checkpoint is on disk.
+ */
 rpo_status rpo_train_run(const rpo_config *config, rpo_comm *comm, bool resume);
 
 /* Held-out metrics of model.path against reference.path; prints a table and one JSON object. */
