@@ -278,16 +278,22 @@ static rpo_status set_member(rpo_json *json, cJSON *object, const char *key, cJS
         forget(json, old);
     const bool stored = old != NULL ? cJSON_ReplaceItemInObjectCaseSensitive(object, key, value)
                                     : cJSON_AddItemToObject(object, key, value);
-    if (!stored) {
+    const bool keyed =
+        stored && value->string != NULL; /* cJSON replaces even when it could not copy the key */
+    if (!stored)
         cJSON_Delete(value);
+    if (!keyed)
         return rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "%s: no memory for its JSON tree", json->name);
-    }
     return add_graft(json, value, origin);
 }
 
+/* NULL: no memory. What is no JSON is a plain string. */
 static cJSON *parse_override(const char *value) {
     rpo_json *parsed = NULL;
-    if (rpo_json_parse(&parsed, value, strlen(value), "", 1) != RPO_OK)
+    const rpo_status status = rpo_json_parse(&parsed, value, strlen(value), "", 1);
+    if (status == RPO_ERROR_OUT_OF_MEMORY)
+        return NULL;
+    if (status != RPO_OK)
         return cJSON_CreateString(value);
     cJSON *root = parsed->root;
     parsed->root = NULL;
