@@ -65,8 +65,8 @@ rpo_status rpo_checkpoint_save_final(const char *run_folder, const rpo_model *mo
 /* Removes what a killed run left half-written. */
 rpo_status rpo_checkpoint_clean(const char *run_folder);
 
-/* Bytes that must be free before a run starts: two checkpoints (the newest and the one being written) and
- * RUN/final. */
-uint64_t rpo_checkpoint_bytes_needed(int64_t parameters, int num_moments);
+/* Bytes that must be free before a run starts: `checkpoints` of them (the newest and the one being written)
+ * and RUN/final. */
+uint64_t rpo_checkpoint_bytes_needed(int64_t parameters, int num_moments, int checkpoints);
 
 #endif

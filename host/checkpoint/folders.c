@@ -95,8 +95,8 @@ rpo_status rpo_checkpoint_clean(const char *run_folder) {
     return status;
 }
 
-uint64_t rpo_checkpoint_bytes_needed(int64_t parameters, int num_moments) {
+uint64_t rpo_checkpoint_bytes_needed(int64_t parameters, int num_moments, int checkpoints) {
     const uint64_t small_files = 1 << 20; /* JSON, checksums, metrics */
     const uint64_t model = (uint64_t)parameters * sizeof(float);
-    return model * (1 + (uint64_t)num_moments) * 2 + model + small_files;
+    return model * (1 + (uint64_t)num_moments) * (uint64_t)checkpoints + model + small_files;
 }

@@ -21,6 +21,13 @@ typedef struct command {
     "  --set section.key=VAL  overrides a key; VAL is JSON, or else a plain string; may be repeated\n"
 
 static const command commands[] = {
+    {"train", rpo_cmd_train, "rpo train CONFIG.json [--set section.key=VALUE ...] [--resume]",
+     "trains a model on preference data",
+     CONFIG_ARGUMENTS
+     "  --resume               continues the run in run.dir from its newest checkpoint\n"},
+    {"eval", rpo_cmd_eval, "rpo eval CONFIG.json [--set section.key=VALUE ...]",
+     "held-out metrics of a model, no training",
+     CONFIG_ARGUMENTS},
     {"preview", rpo_cmd_preview, "rpo preview CONFIG.json [--records N] [--set section.key=VALUE ...]",
      "tokens, masks, truncation, embedding neighbours: what training will see",
      CONFIG_ARGUMENTS

@@ -11,8 +11,9 @@
  */
 rpo_status rpo_train_run(const rpo_config *config, rpo_comm *comm, bool resume);
 
-/* Held-out metrics of model.path against reference.path; prints a table and one JSON object. */
-rpo_status rpo_eval_run(const rpo_config *config, rpo_comm *comm);
+/* Held-out metrics of model.path against reference.path (default: itself): a table on stderr, one JSON object
+ * in `json`. */
+rpo_status rpo_eval_run(const rpo_config *config, rpo_comm *comm, rpo_text *json);
 
 /* The signal that asked the run to stop, or 0. */
 int rpo_train_stop_signal(void);
