@@ -40,6 +40,9 @@ for command in train eval preview embed loss logprob info; do
     expect 0 "usage: rpo $command" help "$command"
     expect 0 "usage: rpo $command" "$command" --help
 done
+"$rpo" --help | sed -n 's/^  \([a-z]*\)  .*/\1/p' | sort >"$work/listed"
+printf '%s\n' embed eval info logprob loss preview train | cmp -s - "$work/listed" ||
+    fail "rpo --help lists other commands: $(tr '\n' ' ' <"$work/listed")"
 expect 0 'backends  *cpu' info
 expect 0 'cJSON .*zlib .*xxHash' info
 
