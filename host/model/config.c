@@ -163,8 +163,9 @@ static rpo_status read_sizes(const rpo_json *json, const cJSON *object, rpo_mode
     config->head_dim = config->hidden_size / config->num_attention_heads;
     RPO_TRY(rpo_json_get_int(json, object, "head_dim", false, 1, HEAD_DIM_MAX, &config->head_dim));
     if (config->head_dim % 2 != 0 || config->head_dim > HEAD_DIM_MAX)
-        return rpo_json_fault(json, object, "head_dim", "is %lld; must be even and at most %d",
-                              (long long)config->head_dim, HEAD_DIM_MAX);
+        return rpo_json_fault(
+            json, member(object, member(object, "head_dim") != NULL ? "head_dim" : "hidden_size"), "head_dim",
+            "is %lld; must be even and at most %d", (long long)config->head_dim, HEAD_DIM_MAX);
     return rpo_json_get_int(json, object, "max_position_embeddings", false, 1, INT32_MAX,
                             &config->max_position_embeddings);
 }

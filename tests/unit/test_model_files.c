@@ -1,0 +1,371 @@
+/* test_model_files.c - config.json and weights of a folder: what is read, what is refused, and in which
+ * words. */
+#include "tests/model_testing.h"
+
+#include "host/core/json.h"
+#include "host/model/safetensors.h"
+
+static const char sizes[] =
+    "\"vocab_size\":31,\"hidden_size\":16,\"intermediate_size\":28,\"num_hidden_layers\":2,"
+    "\"num_attention_heads\":4";
+
+/* Reads {SIZES, extra}. */
+static rpo_status read_config(rpo_model_config *config, const char *extra, bool strict) {
+    char text[1024];
+    rpo_json *json = NULL;
+    const int length = snprintf(text, sizeof text, "{%s%s%s}", sizes, extra[0] != '\0' ? ",\n" : "", extra);
+    MUST(rpo_json_parse(&json, text, (size_t)length, "config.json", 1));
+    const rpo_status status = rpo_model_config_read(config, json, rpo_json_root(json), strict);
+    rpo_json_free(json);
+    return status;
+}
+
+Test(model_config, defaults) {
+    rpo_model_config config;
+    MUST(read_config(&config, "", true));
+    cr_expect_eq(config.num_key_value_heads, 4);
+    cr_expect_eq(config.head_dim, 4);
+    cr_expect_eq(config.max_position_embeddings, 2048);
+    cr_expect(config.rms_norm_eps == 1e-6 && config.rope_theta == 10000.0 &&
+              config.initializer_range == 0.02);
+    cr_expect_not(config.tie_word_embeddings);
+    cr_expect(config.bos_token_id == -1 && config.eos_token_id == -1 && config.pad_token_id == -1);
+}
+
+Test(model_config, both_styles_of_rope) {
+    static const char *const same[] = {
+        "\"rope_theta\":500000",
+        "\"rope_theta\":500000.0,\"rope_scaling\":null",
+        "\"rope_parameters\":{\"rope_theta\":500000.0,\"rope_type\":\"default\"}",
+        "\"rope_theta\":500000.0,\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":500000}",
+        "\"rope_theta\":500000.0,\"rope_scaling\":{\"type\":\"default\"}",
+        "\"rope_parameters\":{\"rope_theta\":500000.0}",
+    };
+    for (size_t i = 0; i < sizeof same / sizeof same[0]; ++i) {
+        rpo_model_config config;
+        MUST(read_config(&config, same[i], true));
+        cr_expect(config.rope_theta == 500000.0, "%s", same[i]);
+    }
+}
+
+Test(model_config, unsupported_features_are_refused_by_name) {
+    static const char *const refused[][2] = {
+        {"\"model_type\":\"mistral\"", "model_type: is mistral; only llama"},
+        {"\"architectures\":[\"MistralForCausalLM\"]", "architectures"},
+        {"\"architectures\":\"LlamaForCausalLM\"", "architectures"},
+        {"\"hidden_act\":\"gelu\"", "hidden_act: is gelu; only silu"},
+        {"\"attention_bias\":true", "attention_bias: is true; only false"},
+        {"\"mlp_bias\":true", "mlp_bias: is true; only false"},
+        {"\"attention_dropout\":0.1", "attention_dropout"},
+        {"\"quantization_config\":{}", "quantization_config"},
+        {"\"rope_scaling\":{\"type\":\"linear\",\"factor\":2}", "type: is linear; only default"},
+        {"\"rope_scaling\":{\"rope_type\":\"llama3\"}", "rope_type: is llama3; only default"},
+        {"\"rope_parameters\":{\"rope_type\":\"yarn\"}", "rope_type: is yarn; only default"},
+        {"\"rope_parameters\":{\"partial_rotary_factor\":0.5}", "partial_rotary_factor"},
+        {"\"rope_parameters\":7", "rope_parameters"},
+        {"\"rope_theta\":10000,\"rope_parameters\":{\"rope_theta\":500000}", "rope_theta"},
+        {"\"num_key_value_heads\":3", "num_key_value_heads: is 3; must divide"},
+        {"\"num_key_value_heads\":8", "num_key_value_heads"},
+        {"\"head_dim\":5", "head_dim: is 5; must be even"},
+        {"\"head_dim\":0", "head_dim"},
+        {"\"rms_norm_eps\":0", "rms_norm_eps"},
+        {"\"rope_theta\":-1", "rope_theta"},
+        {"\"bos_token_id\":31", "bos_token_id"},
+        {"\"eos_token_id\":[]", "eos_token_id"},
+        {"\"eos_token_id\":[99]", "eos_token_id"},
+        {"\"tie_word_embeddings\":1", "tie_word_embeddings"},
+        {"\"max_position_embeddings\":0", "max_position_embeddings"},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; ++i) {
+        rpo_model_config config;
+        expect_error(read_config(&config, refused[i][0], false), RPO_ERROR_INVALID_INPUT, refused[i][1]);
+        cr_expect_not_null(strstr(rpo_last_error(), "config.json:2: "), "no line: %s", rpo_last_error());
+    }
+}
+
+Test(model_config, unknown_keys) {
+    rpo_model_config config;
+    MUST(read_config(&config, "\"use_cache\":true,\"transformers_version\":\"5.0\",\"pretraining_tp\":1",
+                     false));
+    expect_error(read_config(&config, "\"hiden_size\":4", true), RPO_ERROR_INVALID_INPUT,
+                 "did you mean hidden_size?");
+    expect_error(read_config(&config, "\"xyzzyx_quux\":4", true), RPO_ERROR_INVALID_INPUT, "unknown key");
+    MUST(read_config(&config, "\"eos_token_id\":[7,8],\"pad_token_id\":null", false));
+    cr_expect_eq(config.eos_token_id, 7);
+}
+
+Test(model_config, sizes_are_required_and_bounded) {
+    static const char *const texts[][2] = {
+        {"{}", "vocab_size"},
+        {"{\"vocab_size\":0}", "vocab_size"},
+        {"{\"vocab_size\":1e18}", "vocab_size"},
+        {"{\"vocab_size\":\"31\"}", "vocab_size"},
+        {"{\"vocab_size\":31,\"hidden_size\":1073741824}", "hidden_size"},
+        {"{\"vocab_size\":31,\"hidden_size\":10,\"intermediate_size\":8,\"num_hidden_layers\":1,"
+         "\"num_attention_heads\":4}",
+         "hidden_size: is 10; must be a multiple of num_attention_heads (4)"},
+        {"{\"vocab_size\":31,\"hidden_size\":12,\"intermediate_size\":8,\"num_hidden_layers\":1,"
+         "\"num_attention_heads\":4}",
+         "head_dim: is 3; must be even"},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; ++i) {
+        rpo_json *json = NULL;
+        rpo_model_config config;
+        MUST(rpo_json_parse(&json, texts[i][0], strlen(texts[i][0]), "config.json", 1));
+        expect_error(rpo_model_config_read(&config, json, rpo_json_root(json), false),
+                     RPO_ERROR_INVALID_INPUT, texts[i][1]);
+        rpo_json_free(json);
+    }
+}
+
+Test(model_config, written_and_read_again) {
+    rpo_model_config config;
+    rpo_model_config again;
+    rpo_text text = {0};
+    rpo_json *json = NULL;
+    MUST(read_config(
+        &config,
+        "\"num_key_value_heads\":2,\"head_dim\":6,\"rope_theta\":123456.789,\"rms_norm_eps\":3.3e-6,"
+        "\"tie_word_embeddings\":true,\"bos_token_id\":1,\"max_position_embeddings\":99",
+        true));
+    MUST(rpo_model_config_append_json(&config, &text));
+    MUST(rpo_json_parse(&json, text.data, text.length, "config.json", 1));
+    MUST(rpo_model_config_read(&again, json, rpo_json_root(json), false));
+    cr_expect(config.head_dim == again.head_dim && config.num_key_value_heads == again.num_key_value_heads &&
+              config.rope_theta == again.rope_theta && config.rms_norm_eps == again.rms_norm_eps &&
+              config.tie_word_embeddings == again.tie_word_embeddings &&
+              config.bos_token_id == again.bos_token_id && config.eos_token_id == again.eos_token_id &&
+              config.max_position_embeddings == again.max_position_embeddings &&
+              config.initializer_range == again.initializer_range);
+    rpo_json_free(json);
+    rpo_text_free(&text);
+}
+
+/* ---- folders ---- */
+
+typedef struct model_folder {
+    char path[64];
+    rpo_context *context;
+    rpo_model *model;
+} model_folder;
+
+static model_folder save_tiny(bool tied) {
+    model_folder f = {.context = model_test_context(1)};
+    const rpo_model_config config = tiny_config(tied);
+    make_test_folder(f.path);
+    MUST(rpo_model_create(&f.model, f.context, &config, 9));
+    MUST(rpo_model_save(f.model, f.path));
+    return f;
+}
+
+static void remove_tiny(model_folder *f) {
+    rpo_model_free(f->model);
+    rpo_context_free(f->context);
+    cr_expect_eq(rpo_remove_tree(f->path), RPO_OK);
+}
+
+/* Rewrites the folder's weights with one tensor changed (or left out, or added). */
+typedef enum change { DROP, RENAME, RESHAPE, ADD_HEAD, ADD_FREQUENCIES, POISON } change;
+
+static void rewrite(const model_folder *f, change what, size_t at) {
+    rpo_tensor_write tensors[32];
+    size_t count = 0;
+    size_t held = 0;
+    int64_t total = 0;
+    char path[128];
+    const rpo_parameter *parameters = rpo_model_parameters(f->model, &count);
+    float *weights = rpo_model_weights(f->model, &total);
+    for (size_t p = 0; p < count; ++p) {
+        const rpo_parameter *q = &parameters[p];
+        if (what == DROP && p == at)
+            continue;
+        tensors[held] = (rpo_tensor_write){
+            q->name, q->shape[1] == 0 ? 1 : 2, {q->shape[0], q->shape[1]}, weights + q->offset};
+        if (what == RENAME && p == at)
+            tensors[held].name = "model.layers.0.self_attn.qkv_proj.weight";
+        if (what == RESHAPE && p == at) {
+            tensors[held].num_dims = 2;
+            tensors[held].shape[0] = q->count / 4;
+            tensors[held].shape[1] = 4;
+        }
+        ++held;
+    }
+    if (what == ADD_HEAD)
+        tensors[held++] = (rpo_tensor_write){"lm_head.weight", 2, {31, 16}, weights};
+    if (what == ADD_FREQUENCIES)
+        tensors[held++] = (rpo_tensor_write){"model.layers.0.self_attn.rotary_emb.inv_freq", 1, {2}, weights};
+    const float kept = weights[parameters[at].offset + 3];
+    if (what == POISON)
+        weights[parameters[at].offset + 3] = NAN;
+    snprintf(path, sizeof path, "%s/model.safetensors", f->path);
+    MUST(rpo_safetensors_write(path, tensors, held));
+    weights[parameters[at].offset + 3] = kept;
+}
+
+static void expect_load_fails(const model_folder *f, const char *part) {
+    rpo_model *loaded = f->model;
+    expect_error(rpo_model_load(&loaded, f->context, f->path), RPO_ERROR_INVALID_INPUT, part);
+    cr_expect_null(loaded);
+}
+
+Test(model_files, faults_name_the_tensor) {
+    model_folder f = save_tiny(true);
+    rewrite(&f, DROP, 2);
+    expect_load_fails(
+        &f, "tensor model.layers.0.self_attn.q_proj.weight: is missing; config.json calls for one of "
+            "shape [16, 16]");
+    rewrite(&f, RENAME, 2);
+    expect_load_fails(&f, "tensor model.layers.0.self_attn.q_proj.weight: is missing");
+    rewrite(&f, RESHAPE, 3);
+    expect_load_fails(
+        &f, "tensor model.layers.0.self_attn.k_proj.weight: shape is [32, 4]; config.json calls for "
+            "[8, 16]");
+    rewrite(&f, ADD_HEAD, 0);
+    expect_load_fails(&f, "tensor lm_head.weight: not expected");
+    rewrite(&f, POISON, 4);
+    expect_load_fails(&f, "tensor model.layers.0.self_attn.v_proj.weight: element 3 is nan");
+    rewrite(&f, ADD_FREQUENCIES, 0); /* derived from config.json: passed over */
+    rpo_model *loaded = NULL;
+    MUST(rpo_model_load(&loaded, f.context, f.path));
+    rpo_model_free(loaded);
+    remove_tiny(&f);
+}
+
+Test(model_files, an_untied_model_needs_its_head) {
+    model_folder f = save_tiny(false);
+    size_t count = 0;
+    rpo_model_parameters(f.model, &count);
+    rewrite(&f, DROP, count - 1);
+    expect_load_fails(&f, "tensor lm_head.weight: is missing");
+    remove_tiny(&f);
+}
+
+Test(model_files, wrong_dtype) {
+    model_folder f = save_tiny(true);
+    char path[128];
+    char *data = NULL;
+    size_t size = 0;
+    snprintf(path, sizeof path, "%s/model.safetensors", f.path);
+    MUST(rpo_read_file(path, 1 << 20, &data, &size));
+    char *dtype = strstr(data + 8, "\"F32\"");
+    cr_assert_not_null(dtype);
+    memcpy(dtype, "\"I32\"", 5);
+    MUST(rpo_write_file_atomic(path, data, size));
+    expect_load_fails(&f, "tensor model.embed_tokens.weight: dtype is I32; must be F32, BF16 or F16");
+    rpo_free(data);
+    remove_tiny(&f);
+}
+
+/* A config.json that asks for terabytes is refused by what the file holds, before any of it is allocated. */
+Test(model_files, sizes_are_checked_before_memory) {
+    model_folder f = save_tiny(true);
+    char path[128];
+    const char *huge = "{\"vocab_size\":2000000000,\"hidden_size\":1048576,\"intermediate_size\":4194304,"
+                       "\"num_hidden_layers\":4096,\"num_attention_heads\":4096}";
+    snprintf(path, sizeof path, "%s/config.json", f.path);
+    MUST(rpo_write_file_atomic(path, huge, strlen(huge)));
+    expect_load_fails(&f, "tensor model.embed_tokens.weight: shape is [31, 16]");
+    MUST(rpo_write_file_atomic(path, "{", 1));
+    expect_load_fails(&f, "config.json");
+    cr_assert_eq(remove(path), 0);
+    expect_load_fails(&f, "config.json");
+    remove_tiny(&f);
+}
+
+Test(model_files, tokens_and_lengths_are_checked) {
+    rpo_context *context = model_test_context(1);
+    rpo_model_config config = tiny_config(true);
+    rpo_model *model = NULL;
+    rpo_batch batch = {0};
+    float logps[2];
+    config.max_position_embeddings = 10;
+    MUST(rpo_model_create(&model, context, &config, 1));
+    add_sequence(&batch, 10, 1, 31, 1);
+    MUST(rpo_model_forward(model, &batch, false, logps, NULL));
+    add_sequence(&batch, 11, 1, 31, 1);
+    expect_error(rpo_model_forward(model, &batch, false, logps, NULL), RPO_ERROR_INVALID_INPUT,
+                 "sequence 1 of the batch: has 11 tokens; the model takes at most 10");
+    rpo_batch_clear(&batch);
+    add_sequence(&batch, 10, 10, 31, 1);
+    batch.tokens[4] = 31;
+    expect_error(
+        rpo_model_forward(model, &batch, false, logps, NULL), RPO_ERROR_INVALID_INPUT,
+        "token id 31 (token 4 of sequence 0 of the batch): is not in the model's vocabulary; allowed are "
+        "0..30");
+    batch.tokens[4] = -1;
+    expect_error(rpo_model_forward(model, &batch, false, logps, NULL), RPO_ERROR_INVALID_INPUT,
+                 "token id -1");
+    rpo_batch_clear(&batch);
+    MUST(rpo_model_forward(model, &batch, true, logps, NULL)); /* nothing to do is no fault */
+    MUST(rpo_model_backward(model, &batch, logps, NULL));
+    rpo_batch_free(&batch);
+    rpo_model_free(model);
+    rpo_context_free(context);
+}
+
+Test(model_files, initialisation_is_a_function_of_the_seed) {
+    rpo_context *one = model_test_context(1);
+    rpo_context *two = model_test_context(2);
+    const rpo_model_config config = tiny_config(false);
+    rpo_model *models[3] = {NULL};
+    char hashes[3][33];
+    int64_t total = 0;
+    size_t count = 0;
+    MUST(rpo_model_create(&models[0], one, &config, 1));
+    MUST(rpo_model_create(&models[1], two, &config, 1));
+    MUST(rpo_model_create(&models[2], two, &config, 2));
+    for (int i = 0; i < 3; ++i)
+        MUST(rpo_model_hash(models[i], hashes[i]));
+    cr_expect_str_eq(hashes[0], hashes[1]);
+    cr_expect_str_neq(hashes[0], hashes[2]);
+    const float *weights = rpo_model_weights(models[0], &total);
+    const rpo_parameter *parameters = rpo_model_parameters(models[0], &count);
+    for (size_t p = 0; p < count; ++p) {
+        double sum = 0.0;
+        double squares = 0.0;
+        for (int64_t i = 0; i < parameters[p].count; ++i) {
+            sum += (double)weights[parameters[p].offset + i];
+            squares += pow((double)weights[parameters[p].offset + i], 2.0);
+        }
+        const double n = (double)parameters[p].count;
+        if (parameters[p].shape[1] == 0) {
+            cr_expect(sum == n && squares == n && !parameters[p].decay, "%s", parameters[p].name);
+        } else {
+            cr_expect(parameters[p].decay);
+            cr_expect(fabs(sum / n) <= 5.0 * 0.3 / sqrt(n), "%s: mean %g", parameters[p].name, sum / n);
+            cr_expect(fabs(squares / n / 0.09 - 1.0) <= 5.0 * sqrt(2.0 / n), "%s: variance %g",
+                      parameters[p].name, squares / n);
+        }
+    }
+    for (int i = 0; i < 3; ++i)
+        rpo_model_free(models[i]);
+    rpo_context_free(two);
+    rpo_context_free(one);
+}
+
+/* ---- batches ---- */
+
+Test(model_batch, labels_positions_boundaries) {
+    rpo_batch batch = {0};
+    const int32_t tokens[] = {5, 6, 7, 8};
+    static const int32_t labels[] = {RPO_IGNORE_LABEL, 7, 8, RPO_IGNORE_LABEL, RPO_IGNORE_LABEL};
+    static const int32_t positions[] = {0, 1, 2, 3, 0};
+    static const int32_t boundaries[] = {0, 4, 5};
+    for (int repeat = 0; repeat < 2; ++repeat) {
+        MUST(rpo_batch_add(&batch, tokens, 4, 2));
+        MUST(rpo_batch_add(&batch, tokens, 1, 1));
+        cr_expect(batch.num_tokens == 5 && batch.num_sequences == 2 && batch.num_labels == 2);
+        cr_expect_eq(memcmp(batch.labels, labels, sizeof labels), 0);
+        cr_expect_eq(memcmp(batch.positions, positions, sizeof positions), 0);
+        cr_expect_eq(memcmp(batch.cu_seqlens, boundaries, sizeof boundaries), 0);
+        rpo_batch_clear(&batch);
+    }
+    expect_error(rpo_batch_add(&batch, tokens, 0, 1), RPO_ERROR_INVALID_ARGUMENT, "length");
+    expect_error(rpo_batch_add(&batch, tokens, 4, 0), RPO_ERROR_INVALID_ARGUMENT, "label_start");
+    expect_error(rpo_batch_add(&batch, tokens, 4, 5), RPO_ERROR_INVALID_ARGUMENT, "label_start");
+    for (int i = 0; i < 1000; ++i)
+        MUST(rpo_batch_add(&batch, tokens, 1 + i % 4, 1));
+    cr_expect_eq(batch.cu_seqlens[1000], batch.num_tokens);
+    rpo_batch_free(&batch);
+    rpo_batch_free(&batch);
+}
