@@ -14,14 +14,15 @@
  * that yields the loss and both gradients. Row sums end inside the pass; column sums are kept per block and
  * added in the order of the blocks, so that the number of threads changes no bit.
  *
- * Float sums run over at most SUM_CHUNK columns or one strip of rows; beyond that they go on in double.
+ * Row sums are in double; column sums are in float within a strip, where all terms have one sign, and in
+ * double beyond it.
  */
 #include <math.h>
 
 #include "kernels/cpu/contrast.h"
 #include "kernels/cpu/vector_math.h"
 
-enum { PARTIALS_MAX = 32, SUM_CHUNK = 256 };
+enum { PARTIALS_MAX = 32 };
 
 typedef struct pair_layout {
     bool weighted;
@@ -94,35 +95,30 @@ typedef struct row_sums {
 static void add_pairs(row_sums *sums, float *restrict columns, const float *restrict exponentials,
                       float factor, float ratio, const float *restrict rejected_ratios, float beta,
                       float coefficient, int64_t begin, int64_t end) {
-    double loss_total = 0.0, slope_total = 0.0;
-    for (int64_t start = begin; start < end; start += SUM_CHUNK) {
-        const int64_t stop = end - start < SUM_CHUNK ? end : start + SUM_CHUNK;
-        float loss_sum = 0.0f, slope_sum = 0.0f;
-        if (exponentials != NULL) {
+    double loss_sum = 0.0, slope_sum = 0.0;
+    if (exponentials != NULL) {
 #pragma omp simd reduction(+ : loss_sum, slope_sum)
-            for (int64_t j = start; j < stop; ++j) {
-                const float weight = factor * exponentials[j];
-                float loss, slope;
-                rpo_log_sigmoid_loss(beta * weight * (ratio - rejected_ratios[j]), &loss, &slope);
-                loss_sum += loss;
-                slope_sum += weight * slope;
-                columns[j] += weight * slope;
-            }
-        } else {
-#pragma omp simd reduction(+ : loss_sum, slope_sum)
-            for (int64_t j = start; j < stop; ++j) {
-                float loss, slope;
-                rpo_log_sigmoid_loss(beta * (ratio - rejected_ratios[j]), &loss, &slope);
-                loss_sum += loss;
-                slope_sum += slope;
-                columns[j] += coefficient * slope;
-            }
+        for (int64_t j = begin; j < end; ++j) {
+            const float weight = factor * exponentials[j];
+            float loss, slope;
+            rpo_log_sigmoid_loss(beta * weight * (ratio - rejected_ratios[j]), &loss, &slope);
+            slope *= weight;
+            loss_sum += (double)loss;
+            slope_sum += (double)slope;
+            columns[j] += slope;
         }
-        loss_total += (double)loss_sum;
-        slope_total += (double)slope_sum;
+    } else {
+#pragma omp simd reduction(+ : loss_sum, slope_sum)
+        for (int64_t j = begin; j < end; ++j) {
+            float loss, slope;
+            rpo_log_sigmoid_loss(beta * (ratio - rejected_ratios[j]), &loss, &slope);
+            loss_sum += (double)loss;
+            slope_sum += (double)slope;
+            columns[j] += coefficient * slope;
+        }
     }
-    sums->loss += (double)coefficient * loss_total;
-    sums->slope += (double)coefficient * slope_total;
+    sums->loss += (double)coefficient * loss_sum;
+    sums->slope += (double)coefficient * slope_sum;
 }
 
 /* Coefficients of rpo-diagonal: on the diagonal and beside it. With one pair the diagonal is all there is. */

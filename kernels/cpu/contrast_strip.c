@@ -16,8 +16,7 @@ enum {
     STRIP_ELEMENTS = 1 << 19, /* 2 MiB a thread: a strip and its embeddings stay in cache */
     STRIP_ROWS_MIN = 16,      /* below this the product packs its columns longer than it multiplies */
     STRIP_ROWS_MAX = 128,
-    STRIPS_WANTED = 8, /* so that several threads have work at small m */
-    SUM_CHUNK = 256    /* float sums are this short; longer ones go on in double */
+    STRIPS_WANTED = 8 /* so that several threads have work at small m */
 };
 
 int64_t rpo_cpu_strip_rows(int64_t m, int64_t n, int64_t dim) {
@@ -75,17 +74,12 @@ float rpo_cpu_softmax_row(float *row, const float *inverse_norms, int64_t n, flo
         row[j] = cosine;
         largest = cosine > largest ? cosine : largest;
     }
-    double total = 0.0;
-    for (int64_t start = 0; start < n; start += SUM_CHUNK) {
-        const int64_t end = n - start < SUM_CHUNK ? n : start + SUM_CHUNK;
-        float sum = 0.0f;
+    double sum = 0.0;
 #pragma omp simd reduction(+ : sum)
-        for (int64_t j = start; j < end; ++j) {
-            const float e = rpo_exp_nonpositive((row[j] - largest) / tau);
-            row[j] = e;
-            sum += e;
-        }
-        total += (double)sum;
+    for (int64_t j = 0; j < n; ++j) {
+        const float e = rpo_exp_nonpositive((row[j] - largest) / tau);
+        row[j] = e;
+        sum += (double)e;
     }
-    return (float)((double)scale / total);
+    return (float)((double)scale / sum);
 }
