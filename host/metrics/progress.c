@@ -71,7 +71,7 @@ static void describe(const rpo_metrics *metrics, char line[LINE_SIZE], bool with
         const double each = (rpo_now() - metrics->progress.start) / (double)since;
         snprintf(ending, sizeof ending, "  %s left", rpo_figure_time(left, each * (double)(all - finished)));
     }
-    snprintf(line, LINE_SIZE, "%-9s %s%s/%s%s%s%s", metrics->progress.phase, bar,
+    snprintf(line, LINE_SIZE, "%-10s %s%s/%s%s%s%s", metrics->progress.phase, bar,
              rpo_figure_count(done, finished), rpo_figure_count(total, all),
              metrics->progress.detail[0] != '\0' ? "  " : "", metrics->progress.detail, ending);
 }
@@ -124,7 +124,9 @@ void rpo_metrics_progress_end(rpo_metrics *metrics) {
     if (metrics == NULL || !metrics->progress.active)
         return;
     rpo_metrics_clear_line(metrics);
-    if (metrics->progress.done != metrics->progress.printed)
+    /* A phase that was over before its first plain line needs none: whatever follows tells its result. */
+    const bool spoke = metrics->progress.printed != metrics->progress.first;
+    if (spoke && metrics->progress.done != metrics->progress.printed)
         print_plain(metrics);
     metrics->progress.active = false;
 }

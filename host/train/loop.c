@@ -15,8 +15,8 @@ typedef struct loop_memory {
     int64_t *order;      /* the epoch's permutation of the trainable records, as record numbers */
     int64_t order_epoch; /* which epoch that is; -1 before the first */
     int64_t saved_step;  /* of the newest checkpoint; -1 = none */
-    double start;        /* of this process's steps, for the rate on the progress line */
-    int64_t tokens;      /* trained since then */
+    double seconds;      /* this process spent on steps, and the tokens of those: the rate that is shown */
+    int64_t tokens;
 } loop_memory;
 
 static void fill_row(rpo_metrics_row *row, const rpo_figures *figures) {
@@ -32,6 +32,15 @@ static void fill_row(rpo_metrics_row *row, const rpo_figures *figures) {
 
 /* ---- evaluation ---- */
 
+static void say_evaluation(const rpo_loop *loop, const rpo_figures *figures) {
+    const long long step = (long long)loop->state->step, steps = (long long)loop->schedule.steps;
+    if (isnan(figures->rewards_margins))
+        rpo_metrics_say(loop->metrics, "%-10s %lld/%lld  loss %.4f", "evaluate", step, steps, figures->loss);
+    else
+        rpo_metrics_say(loop->metrics, "%-10s %lld/%lld  loss %.4f  accuracy %.2f  margin %+.4f", "evaluate",
+                        step, steps, figures->loss, figures->rewards_accuracies, figures->rewards_margins);
+}
+
 static rpo_status evaluate(rpo_loop *loop) {
     rpo_figures figures;
     rpo_metrics_row row = rpo_metrics_row_empty();
@@ -46,6 +55,7 @@ static rpo_status evaluate(rpo_loop *loop) {
     loop->state->latest = rpo_summary_of(&figures);
     if (loop->state->step == 0)
         loop->state->before = loop->state->latest;
+    say_evaluation(loop, &figures);
     return rpo_metrics_write(loop->metrics, &row);
 }
 
@@ -141,8 +151,7 @@ static rpo_status apply(rpo_loop *loop, const rpo_figures *figures, double grad_
 
 static void show_step(const rpo_loop *loop, const loop_memory *memory, const rpo_metrics_row *row) {
     char rate[RPO_FIGURE_SIZE], detail[128];
-    const double elapsed = fmax(rpo_now() - memory->start, 1e-9);
-    rpo_figure_count(rate, (int64_t)((double)memory->tokens / elapsed));
+    rpo_figure_count(rate, (int64_t)((double)memory->tokens / fmax(memory->seconds, 1e-9)));
     if (isnan(row->rewards_margins))
         snprintf(detail, sizeof detail, "loss %.4f  %s tokens/s", row->loss, rate);
     else
@@ -181,6 +190,7 @@ static rpo_status train_step(rpo_loop *loop, loop_memory *memory) {
     state->tokens += row.tokens;
     state->seconds += row.seconds;
     memory->tokens += row.tokens;
+    memory->seconds += row.seconds;
     fill_row(&row, &figures);
     if (loop->eval.dataset == NULL) {
         state->latest = rpo_summary_of(&figures);
@@ -250,7 +260,6 @@ static rpo_status run_steps(rpo_loop *loop, loop_memory *memory) {
         RPO_TRY(status);
         memory->saved_step = -1; /* the checkpoint that resumed here still has the evaluation pending */
     }
-    memory->start = rpo_now();
     while (!is_last(loop)) {
         RPO_TRY(train_step(loop, memory));
         rpo_status status = check_stop(loop);
