@@ -63,6 +63,29 @@ rpo_status rpo_checkpoint_replace(const char *from, const char *to, const char *
     return rpo_remove_tree(aside);
 }
 
+/* A kill between the two renames of a replacement left the old folder aside and none in its place. */
+static rpo_status put_back_or_remove(const char *folder, const char *name) {
+    char *aside = rpo_path_join(folder, name);
+    char *place = rpo_path_join(folder, name + strlen(RPO_CHECKPOINT_REPLACED));
+    rpo_status status = RPO_ERROR_OUT_OF_MEMORY;
+    if (aside != NULL && place != NULL)
+        status = rpo_path_exists(place) ? rpo_remove_tree(aside) : rpo_rename_synced(aside, place);
+    rpo_free(place);
+    rpo_free(aside);
+    return status;
+}
+
+static rpo_status remove_entry(const char *folder, const char *name) {
+    char *path = rpo_path_join(folder, name);
+    const rpo_status status = path == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_remove_tree(path);
+    rpo_free(path);
+    return status;
+}
+
+static bool starts_with(const char *name, const char *prefix) {
+    return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
 static rpo_status clean_folder(const char *folder) {
     if (!rpo_path_is_folder(folder))
         return RPO_OK;
@@ -71,15 +94,10 @@ static rpo_status clean_folder(const char *folder) {
     RPO_TRY(rpo_list_folder(folder, &names, &count));
     rpo_status status = RPO_OK;
     for (size_t i = 0; i < count && status == RPO_OK; ++i) {
-        const bool temporary =
-            strncmp(names[i], RPO_CHECKPOINT_TEMPORARY, strlen(RPO_CHECKPOINT_TEMPORARY)) == 0;
-        const bool replaced =
-            strncmp(names[i], RPO_CHECKPOINT_REPLACED, strlen(RPO_CHECKPOINT_REPLACED)) == 0;
-        if (!temporary && !replaced)
-            continue;
-        char *path = rpo_path_join(folder, names[i]);
-        status = path == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_remove_tree(path);
-        rpo_free(path);
+        if (starts_with(names[i], RPO_CHECKPOINT_TEMPORARY))
+            status = remove_entry(folder, names[i]);
+        else if (starts_with(names[i], RPO_CHECKPOINT_REPLACED))
+            status = put_back_or_remove(folder, names[i]);
     }
     rpo_free_names(names, count);
     return status;

@@ -7,8 +7,8 @@
 #define RPO_CHECKPOINT_OPTIMIZER "optimizer.safetensors"
 #define RPO_CHECKPOINT_STATE     "trainer_state.json"
 #define RPO_CHECKPOINT_CHECKSUMS "checksums"
-#define RPO_CHECKPOINT_TEMPORARY ".tmp-" /* prefix of a folder being written */
-#define RPO_CHECKPOINT_REPLACED  ".old-" /* prefix of a folder about to be removed */
+#define RPO_CHECKPOINT_TEMPORARY ".tmp-" /* prefix of a folder being written or removed */
+#define RPO_CHECKPOINT_REPLACED  ".old-" /* prefix of a folder whose successor takes its place */
 
 /* state.c: trainer_state.json */
 rpo_status rpo_trainer_state_write(const rpo_trainer_state *state, const char *path);

@@ -75,7 +75,7 @@ static rpo_status prune(const char *checkpoints, int64_t step, int64_t keep) {
             continue;
         }
         char *path = rpo_checkpoint_step_path(checkpoints, "", candidate);
-        char *aside = rpo_checkpoint_step_path(checkpoints, RPO_CHECKPOINT_REPLACED, candidate);
+        char *aside = rpo_checkpoint_step_path(checkpoints, RPO_CHECKPOINT_TEMPORARY, candidate);
         /* Renamed first: a kill in mid-removal must not leave half a checkpoint under a real name. */
         status = path == NULL || aside == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_remove_tree(aside);
         if (status == RPO_OK)

@@ -1,0 +1,301 @@
+/* test_checkpoint.c - checkpoints: what comes back, what damage does, what is kept and cleaned. */
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "host/checkpoint/checkpoint.h"
+#include "tests/train_fixture.h"
+
+typedef struct fixture {
+    char folder[64];
+    rpo_context *context;
+    rpo_model *model;
+    rpo_optimizer_state optimizer;
+    rpo_trainer_state state;
+} fixture;
+
+static void fill(float *values, int64_t count, uint64_t seed) {
+    for (int64_t i = 0; i < count; ++i)
+        values[i] = (float)rpo_random_normal(seed, 0, (uint64_t)i);
+}
+
+static void open_fixture(fixture *f, const char *kind) {
+    *f = (fixture){0};
+    make_folder(f->folder);
+    must(rpo_context_create(&f->context, NULL));
+    f->model = make_model(f->context, 1);
+    f->optimizer.kind = kind;
+    (void)rpo_model_weights(f->model, &f->optimizer.count);
+    const int moments = strcmp(kind, "adamw") == 0 ? 2 : 1;
+    for (int i = 0; i < moments; ++i) {
+        f->optimizer.moments[i] = rpo_calloc_array((size_t)f->optimizer.count, sizeof(float));
+        fill(f->optimizer.moments[i], f->optimizer.count, (uint64_t)i + 10);
+    }
+    f->state = (rpo_trainer_state){
+        .step = 3,
+        .updates = 2,
+        .epoch = 1,
+        .position = 16,
+        .skipped_steps = 1,
+        .eval_pending = true,
+        .seed = UINT64_MAX,
+        .metrics_bytes = 1234,
+        .config_hash = "0123456789abcdef0123456789abcdef",
+        .data_hash = "d",
+        .start_hash = "s",
+        .before = {.loss = 1.0 / 3, .accuracy = NAN, .margin = -0.0, .logps_chosen = -1e300},
+        .latest = {.loss = 5e-324, .accuracy = 1, .margin = NAN, .logps_chosen = 0.1 + 0.2},
+        .tokens = 987654321,
+        .seconds = 12.75,
+    };
+}
+
+static void close_fixture(fixture *f) {
+    must(rpo_remove_tree(f->folder));
+    rpo_free(f->optimizer.moments[0]);
+    rpo_free(f->optimizer.moments[1]);
+    rpo_model_free(f->model);
+    rpo_context_free(f->context);
+}
+
+static void save_step(fixture *f, int64_t step, int64_t keep) {
+    f->state.step = step;
+    must(rpo_checkpoint_save(f->folder, f->model, &f->optimizer, &f->state, keep));
+}
+
+static bool has(const fixture *f, const char *name) {
+    char path[256];
+    path_in(path, f->folder, name);
+    return rpo_path_exists(path);
+}
+
+static bool same(double a, double b) {
+    return (isnan(a) && isnan(b)) || memcmp(&a, &b, sizeof a) == 0;
+}
+
+static void check_round_trip(const char *kind) {
+    fixture f;
+    open_fixture(&f, kind);
+    save_step(&f, 3, 2);
+    const int moments = f.optimizer.moments[1] != NULL ? 2 : 1;
+    int64_t count = 0;
+    float *weights = rpo_model_weights(f.model, &count);
+    float *before[3] = {0};
+    float *arrays[3] = {weights, f.optimizer.moments[0], f.optimizer.moments[1]};
+    for (int i = 0; i <= moments; ++i) {
+        before[i] = rpo_alloc_array((size_t)count, sizeof(float));
+        memcpy(before[i], arrays[i], (size_t)count * sizeof(float));
+    }
+    /* Other weights and moments in memory: padding between parameters excepted, all must come back. */
+    size_t num_parameters = 0;
+    const rpo_parameter *parameters = rpo_model_parameters(f.model, &num_parameters);
+    for (size_t p = 0; p < num_parameters; ++p)
+        fill(weights + parameters[p].offset, parameters[p].count, 99);
+    for (int i = 0; i < moments; ++i)
+        fill(f.optimizer.moments[i], count, 77);
+
+    char *folder = NULL;
+    rpo_text warnings = {0};
+    rpo_trainer_state read;
+    must(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings));
+    cr_assert_not_null(folder);
+    cr_expect_null(warnings.data);
+    must(rpo_checkpoint_load(folder, f.model, &f.optimizer));
+    for (int i = 0; i <= moments; ++i) {
+        cr_expect_eq(memcmp(before[i], arrays[i], (size_t)count * sizeof(float)), 0, "array %d of %s", i,
+                     kind);
+        rpo_free(before[i]);
+    }
+    const rpo_trainer_state *s = &f.state;
+    cr_expect(read.step == s->step && read.updates == s->updates && read.epoch == s->epoch &&
+              read.position == s->position && read.skipped_steps == s->skipped_steps &&
+              read.eval_pending == s->eval_pending && read.seed == s->seed &&
+              read.metrics_bytes == s->metrics_bytes && read.tokens == s->tokens &&
+              same(read.seconds, s->seconds));
+    cr_expect_str_eq(read.config_hash, s->config_hash);
+    cr_expect_str_eq(read.data_hash, s->data_hash);
+    cr_expect_str_eq(read.start_hash, s->start_hash);
+    cr_expect_str_eq(read.reference_hash, "");
+    cr_expect(same(read.before.loss, s->before.loss) && same(read.before.accuracy, s->before.accuracy) &&
+              read.before.margin == s->before.margin &&
+              same(read.before.logps_chosen, s->before.logps_chosen));
+    cr_expect(same(read.latest.loss, s->latest.loss) && same(read.latest.accuracy, s->latest.accuracy) &&
+              same(read.latest.margin, s->latest.margin) &&
+              same(read.latest.logps_chosen, s->latest.logps_chosen));
+    rpo_free(folder);
+    close_fixture(&f);
+}
+
+Test(checkpoint, everything_comes_back) {
+    check_round_trip("adamw");
+    check_round_trip("rmsprop");
+}
+
+Test(checkpoint, keeps_the_newest_and_removes_later_ones) {
+    fixture f;
+    open_fixture(&f, "rmsprop");
+    for (int64_t step = 1; step <= 4; ++step)
+        save_step(&f, step, 2);
+    cr_expect(!has(&f, "checkpoints/step-1") && !has(&f, "checkpoints/step-2"));
+    cr_expect(has(&f, "checkpoints/step-3") && has(&f, "checkpoints/step-4"));
+    save_step(&f, 12, 2); /* numbers, not names, decide: step-12 sorts before step-3 */
+    cr_expect(!has(&f, "checkpoints/step-3") && has(&f, "checkpoints/step-4") &&
+              has(&f, "checkpoints/step-12"));
+    save_step(&f, 5, 2); /* the run went back: step 12 belongs to a past that is over */
+    cr_expect(has(&f, "checkpoints/step-4") && has(&f, "checkpoints/step-5") &&
+              !has(&f, "checkpoints/step-12"));
+    save_step(&f, 5, 2); /* again in the same place */
+    cr_expect(has(&f, "checkpoints/step-5"));
+    close_fixture(&f);
+}
+
+static void damage(const char *path, bool cut) {
+    struct stat facts;
+    cr_assert_eq(stat(path, &facts), 0, "%s", path);
+    if (cut) {
+        cr_assert_eq(truncate(path, facts.st_size / 2), 0);
+        return;
+    }
+    FILE *file = fopen(path, "r+b");
+    cr_assert_not_null(file);
+    fseek(file, facts.st_size / 2, SEEK_SET);
+    const int byte = fgetc(file);
+    fseek(file, facts.st_size / 2, SEEK_SET);
+    fputc(byte ^ 1, file);
+    fclose(file);
+}
+
+Test(checkpoint, damage_of_any_file_falls_back_to_the_one_before) {
+    static const char *const names[] = {"model.safetensors", "config.json", "optimizer.safetensors",
+                                        "trainer_state.json", "checksums"};
+    enum { CUT, ALTER, REMOVE, WAYS };
+    for (size_t n = 0; n < sizeof names / sizeof names[0]; ++n)
+        for (int way = 0; way < WAYS; ++way) {
+            fixture f;
+            open_fixture(&f, "adamw");
+            save_step(&f, 1, 3);
+            save_step(&f, 2, 3);
+            char name[128], path[256];
+            snprintf(name, sizeof name, "checkpoints/step-2/%s", names[n]);
+            path_in(path, f.folder, name);
+            if (way == REMOVE)
+                cr_assert_eq(unlink(path), 0);
+            else
+                damage(path, way == CUT);
+
+            char *folder = NULL;
+            rpo_text warnings = {0};
+            rpo_trainer_state read;
+            must(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings));
+            cr_assert_not_null(folder, "%s, way %d: nothing found", names[n], way);
+            cr_expect_eq(read.step, 1, "%s, way %d: step %lld", names[n], way, (long long)read.step);
+            cr_expect_not_null(warnings.data);
+            cr_expect_not_null(strstr(warnings.data, "step-2"), "%s", warnings.data);
+            cr_expect_not_null(strstr(warnings.data, "falling back to the checkpoint of step 1"), "%s",
+                               warnings.data);
+            must(rpo_checkpoint_load(folder, f.model, &f.optimizer));
+            rpo_text_free(&warnings);
+            rpo_free(folder);
+            close_fixture(&f);
+        }
+}
+
+Test(checkpoint, none_left_is_found_as_none) {
+    fixture f;
+    open_fixture(&f, "adamw");
+    char *folder = NULL;
+    rpo_text warnings = {0};
+    rpo_trainer_state read;
+    must(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings));
+    cr_expect_null(folder);
+    cr_expect_null(warnings.data);
+
+    save_step(&f, 2, 3);
+    char path[256];
+    path_in(path, f.folder, "checkpoints/step-2/model.safetensors");
+    damage(path, false);
+    must(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings));
+    cr_expect_null(folder);
+    cr_expect_not_null(strstr(warnings.data, "model.safetensors: differs from its checksum"), "%s",
+                       warnings.data);
+    cr_expect_not_null(strstr(warnings.data, "the beginning"), "%s", warnings.data);
+    rpo_text_free(&warnings);
+    close_fixture(&f);
+}
+
+Test(checkpoint, leftovers_of_a_kill_are_ignored_and_cleaned) {
+    fixture f;
+    open_fixture(&f, "adamw");
+    save_step(&f, 1, 3);
+    char path[256];
+    static const char *const leftovers[] = {"checkpoints/.tmp-step-9", "checkpoints/.old-step-1",
+                                            ".tmp-final"};
+    for (size_t i = 0; i < sizeof leftovers / sizeof leftovers[0]; ++i) {
+        path_in(path, f.folder, leftovers[i]);
+        must(rpo_make_folders(path));
+    }
+    path_in(path, f.folder, "checkpoints/step-x");
+    must(rpo_make_folders(path));
+
+    char *folder = NULL;
+    rpo_text warnings = {0};
+    rpo_trainer_state read;
+    must(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings));
+    cr_assert_not_null(folder);
+    cr_expect_eq(read.step, 1);
+    cr_expect_null(warnings.data);
+    rpo_free(folder);
+
+    save_step(&f, 2, 3); /* killed between the renames that replace step 2 */
+    char aside[256];
+    path_in(path, f.folder, "checkpoints/step-2");
+    path_in(aside, f.folder, "checkpoints/.old-step-2");
+    cr_assert_eq(rename(path, aside), 0);
+
+    must(rpo_checkpoint_clean(f.folder));
+    cr_expect(has(&f, "checkpoints/step-2") && !has(&f, "checkpoints/.old-step-2"));
+    for (size_t i = 0; i < sizeof leftovers / sizeof leftovers[0]; ++i)
+        cr_expect(!has(&f, leftovers[i]), "%s", leftovers[i]);
+    cr_expect(has(&f, "checkpoints/step-1") && has(&f, "checkpoints/step-x"));
+    close_fixture(&f);
+}
+
+Test(checkpoint, another_model_does_not_fit) {
+    fixture f;
+    open_fixture(&f, "adamw");
+    save_step(&f, 1, 3);
+    char *folder = NULL;
+    rpo_text warnings = {0};
+    rpo_trainer_state read;
+    must(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings));
+    rpo_model_config config = *rpo_model_get_config(f.model);
+    config.intermediate_size += 1;
+    rpo_model *other = NULL;
+    must(rpo_model_create(&other, f.context, &config, 1));
+    cr_expect_eq(rpo_checkpoint_load(folder, other, &f.optimizer), RPO_ERROR_INVALID_INPUT);
+    cr_expect_not_null(strstr(rpo_last_error(), "tensor "), "%s", rpo_last_error());
+    f.optimizer.kind = "rmsprop"; /* its moments have another name */
+    cr_expect_eq(rpo_checkpoint_load(folder, f.model, &f.optimizer), RPO_ERROR_INVALID_INPUT);
+    cr_expect_not_null(strstr(rpo_last_error(), "square_avg"), "%s", rpo_last_error());
+    rpo_model_free(other);
+    rpo_free(folder);
+    close_fixture(&f);
+}
+
+Test(checkpoint, final_model_is_replaced_as_a_whole) {
+    fixture f;
+    open_fixture(&f, "adamw");
+    must(rpo_checkpoint_save_final(f.folder, f.model));
+    int64_t count = 0;
+    rpo_model_weights(f.model, &count)[0] = 42.0f;
+    must(rpo_checkpoint_save_final(f.folder, f.model));
+    cr_expect(!has(&f, ".tmp-final") && !has(&f, ".old-final"));
+    char path[256];
+    path_in(path, f.folder, "final");
+    rpo_model *read = NULL;
+    must(rpo_model_load(&read, f.context, path));
+    cr_expect_eq(rpo_model_weights(read, &count)[0], 42.0f);
+    rpo_model_free(read);
+    close_fixture(&f);
+}
