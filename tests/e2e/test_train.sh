@@ -1,0 +1,202 @@
+#!/usr/bin/env bash
+# test_train.sh - whole runs on tiny data: every loss, the run folder, metrics, stopping, resuming, evaluating.
+set -euo pipefail
+source "$RPO_SOURCE/tests/e2e/train_helpers.sh"
+
+make_pairs train.jsonl 60 0
+make_pairs eval.jsonl 18 1000
+make_unpaired train-unpaired.jsonl 60 0
+make_unpaired eval-unpaired.jsonl 24 1000
+write_config config.json
+
+# ---- every loss learns what its data prefers ----
+check_run() { # FOLDER KIND
+    local metrics=$1/metrics.jsonl key
+    [ "$(grep -c '"loss"' "$metrics")" = 12 ] || fail "$2: not 12 training rows: $(cat "$metrics")"
+    [ "$(grep -c '"eval_loss"' "$metrics")" = 4 ] || fail "$2: evaluations must be at steps 0, 5, 10, 12"
+    for key in step epoch loss logps/chosen grad_norm learning_rate tokens seconds tokens_per_second; do
+        [ "$(grep -cF "\"$key\": " "$metrics")" -ge 12 ] || fail "$2: $key is not in every row"
+    done
+    for file in config.json log.txt final/config.json final/model.safetensors checkpoints/step-12/checksums; do
+        [ -s "$1/$file" ] || fail "$2: $1/$file is missing"
+    done
+    [ "$(ls "$1/checkpoints")" = "step-12
+step-9" ] || fail "$2: must keep two checkpoints, has $(ls "$1/checkpoints")"
+    local first last
+    first=$(grep -F '"eval_loss": ' "$metrics" | head -1 | sed -E 's|.*"eval_loss": ([^,}]*).*|\1|')
+    last=$(value eval_loss "$metrics")
+    awk -v a="$first" -v b="$last" 'BEGIN { exit !(b + 0 < a + 0) }' ||
+        fail "$2: held-out loss did not fall: $first to $last"
+}
+
+for kind in rpo-paired rpo-unpaired rpo-uniform rpo-diagonal dpo cdpo ipo kto-simple sft; do
+    expect_code 0 log "$rpo" train config.json --set loss.kind=$kind --set run.dir=run-$kind
+    check_run run-$kind $kind
+    expect_in "held out" log
+    expect_in "run-$kind/final" log
+    case $kind in
+    sft) ! grep -q rewards run-sft/metrics.jsonl || fail "sft: has no rewards" ;;
+    *)
+        for key in rewards/chosen rewards/rejected rewards/accuracies rewards/margins logps/rejected; do
+            [ "$(grep -cF "\"$key\": " run-$kind/metrics.jsonl)" = 12 ] || fail "$kind: $key is not in every row"
+            [ "$(grep -cF "\"eval_$key\": " run-$kind/metrics.jsonl)" = 4 ] || fail "$kind: eval_$key is missing"
+        done
+        [ "$(value eval_rewards/accuracies run-$kind/metrics.jsonl)" != 0 ] || fail "$kind: no pair is won"
+        ;;
+    esac
+done
+for kind in rpo-unpaired kto-simple sft; do
+    expect_code 0 log "$rpo" train config.json --set loss.kind=$kind --set run.dir=unpaired-$kind \
+        --set 'data.train=["train-unpaired.jsonl"]' --set 'data.eval=["eval-unpaired.jsonl"]' --set train.max_steps=12
+    check_run unpaired-$kind $kind
+done
+expect_code 2 log "$rpo" train config.json --set run.dir=nothing --set 'data.train=["train-unpaired.jsonl"]'
+expect_in "loss.kind" log
+expect_in "rpo-unpaired" log
+
+# Blocks of two unpaired records are often all of one class: counted, and no reason to stop.
+expect_code 0 log "$rpo" train config.json --set loss.kind=rpo-unpaired --set run.dir=sparse --set loss.contrast_block=1 \
+    --set 'data.train=["train-unpaired.jsonl"]' --set 'data.eval=["eval-unpaired.jsonl"]'
+expect_in '"empty_blocks": ' sparse/metrics.jsonl
+expect_in '"eval_empty_blocks": ' sparse/metrics.jsonl
+
+# ---- the first step's loss is what theory says ----
+for pair in rpo-paired:0.6931471 dpo:0.6931471 cdpo:0.6931471 ipo:25 kto-simple:0.5; do
+    kind=${pair%%:*}
+    awk -v got="$(grep '"loss"' run-$kind/metrics.jsonl | head -1 | sed -E 's/.*"loss": ([^,]*).*/\1/')" \
+        -v want="${pair##*:}" 'BEGIN { d = got / want - 1; exit !(d < 1e-4 && d > -1e-4) }' ||
+        fail "$kind: loss of the first step"
+done
+
+# ---- micro-batches do not change the run ----
+for tokens in 1 200 400; do
+    expect_code 0 log "$rpo" train config.json --set run.dir=micro-$tokens --set train.micro_batch_tokens=$tokens
+    for key in loss grad_norm eval_loss; do
+        awk -v a="$(value $key run-rpo-paired/metrics.jsonl)" -v b="$(value $key micro-$tokens/metrics.jsonl)" \
+            'BEGIN { d = a - b; exit !(d < 1e-4 * a && d > -1e-4 * a) }' ||
+            fail "micro-batches of $tokens tokens change $key: $(value $key micro-$tokens/metrics.jsonl)"
+    done
+done
+
+# ---- the same run twice is the same run ----
+expect_code 0 log "$rpo" train config.json --set run.dir=again
+[ "$(rows run-rpo-paired/metrics.jsonl)" = "$(rows again/metrics.jsonl)" ] || fail "two runs differ"
+cmp run-rpo-paired/final/model.safetensors again/final/model.safetensors || fail "two runs end in different models"
+
+# ---- a run folder is not run over ----
+expect_code 2 log "$rpo" train config.json --set run.dir=again
+expect_in "again already holds a run" log
+expect_in "--resume" log
+
+# ---- resume: complete, longer, changed, without a checkpoint ----
+expect_code 0 log "$rpo" train config.json --set run.dir=again --resume
+expect_in "resume     from again/checkpoints/step-12" log
+[ "$(rows run-rpo-paired/metrics.jsonl)" = "$(rows again/metrics.jsonl)" ] || fail "resuming a complete run changed it"
+expect_code 0 log "$rpo" train config.json --set run.dir=again --set train.max_steps=14 --resume
+[ "$(value step again/metrics.jsonl)" = 14 ] || fail "a longer schedule must go on to step 14"
+for change in train.learning_rate=2e-3:train.learning_rate loss.beta=0.2:loss.beta loss.kind=dpo:loss.kind \
+    data.max_length=100:data.max_length run.seed=2:run.seed train.batch_size=4:train.batch_size; do
+    expect_code 2 log "$rpo" train config.json --set run.dir=again --resume --set "${change%%:*}"
+    expect_in "${change##*:}: is " log
+    expect_in "began with" log
+done
+cp train.jsonl saved.jsonl
+sed -i 's/gladly 17/gladly 71/' train.jsonl
+expect_code 2 log "$rpo" train config.json --set run.dir=again --set train.max_steps=14 --resume
+expect_in "data.train: its records" log
+mv saved.jsonl train.jsonl
+expect_code 0 log "$rpo" train config.json --set run.dir=fresh --resume
+expect_in "fresh holds no checkpoint; starting from the beginning" log
+cmp run-rpo-paired/final/model.safetensors fresh/final/model.safetensors || fail "--resume in a fresh folder differs"
+
+# ---- a damaged checkpoint: the one before is used, and said to be ----
+cp -r run-rpo-paired damaged
+printf 'x' | dd of=damaged/checkpoints/step-12/model.safetensors bs=1 seek=5000 conv=notrunc status=none
+expect_code 0 log "$rpo" train config.json --set run.dir=damaged --resume
+expect_in "step-12/model.safetensors: differs from its checksum; falling back to the checkpoint of step 9" log
+expect_in "resume     from damaged/checkpoints/step-9" log
+[ "$(rows run-rpo-paired/metrics.jsonl)" = "$(rows damaged/metrics.jsonl)" ] || fail "the run after the fallback differs"
+cmp run-rpo-paired/final/model.safetensors damaged/final/model.safetensors || fail "fallback ends in another model"
+
+# ---- the reference cache: used, and rebuilt from the original start when it is gone ----
+expect_in "log-probs computed" run-rpo-paired/log.txt
+expect_in "log-probs from the cache" damaged/log.txt
+cp -r run-rpo-paired uncached
+rm -r uncached/cache uncached/checkpoints/step-12
+expect_code 0 log "$rpo" train config.json --set run.dir=uncached --resume
+expect_in "log-probs computed" log
+[ "$(rows run-rpo-paired/metrics.jsonl)" = "$(rows uncached/metrics.jsonl)" ] || fail "a rebuilt reference differs"
+
+# ---- signals: the step is finished, saved, and the rest is what it would have been ----
+for signal in TERM:143 INT:130; do
+    folder=signal-${signal%%:*}
+    mkdir "$folder"
+    # A job started with & in a script ignores SIGINT; set -m gives it the default back.
+    set -m
+    "$rpo" train config.json --set run.dir="$folder" --set train.max_steps=4000 --set train.save_every=0 >log 2>&1 &
+    pid=$!
+    set +m
+    for _ in $(seq 600); do
+        [ "$(grep -c '"loss"' "$folder/metrics.jsonl" 2>/dev/null || true)" -ge 3 ] 2>/dev/null && break
+        sleep 0.05
+    done
+    kill -"${signal%%:*}" $pid
+    code=0
+    wait $pid || code=$?
+    [ $code = "${signal##*:}" ] || fail "SIG${signal%%:*}: exit code $code: $(cat log)"
+    expect_in "stopped by SIG${signal%%:*}" log
+    step=$(value step "$folder/metrics.jsonl")
+    [ -s "$folder/checkpoints/step-$step/checksums" ] || fail "SIG${signal%%:*}: step $step was not saved"
+    expect_code 0 log "$rpo" train config.json --set run.dir="$folder" --set train.max_steps=$((step + 3)) --resume
+    expect_code 0 log "$rpo" train config.json --set run.dir="$folder-whole" --set train.max_steps=$((step + 3))
+    [ "$(rows "$folder/metrics.jsonl")" = "$(rows "$folder-whole/metrics.jsonl")" ] ||
+        fail "SIG${signal%%:*}: the resumed run differs from one that was not stopped"
+done
+
+# ---- the disk fills while a checkpoint is written: the one before survives, nothing half-written stays ----
+cp -r run-rpo-paired full
+code=0
+(
+    trap '' XFSZ
+    ulimit -f 100
+    exec "$rpo" train config.json --set run.dir=full --set train.max_steps=20 --resume
+) >log 2>&1 || code=$?
+[ $code = 3 ] || fail "a write that fails must exit with 3, not $code: $(cat log)"
+[ "$(ls -A full/checkpoints)" = "step-12
+step-9" ] || fail "after a failed save: $(ls -A full/checkpoints)"
+expect_code 0 log "$rpo" train config.json --set run.dir=full --set train.max_steps=20 --resume
+
+# ---- another reference; training goes on from a trained model ----
+expect_code 0 log "$rpo" train config.json --set model.init=null --set model.path=run-sft/final --set run.dir=after-sft
+expect_code 0 log "$rpo" train config.json --set reference.path=run-sft/final --set run.dir=other-reference
+expect_in "reference  run-sft/final" log
+
+# ---- a run that diverges stops and says so ----
+# A decay of 100 at a rate of 100 multiplies every weight by about -10,000 a step.
+expect_code 2 log "$rpo" train config.json --set run.dir=diverged --set train.learning_rate=100 \
+    --set train.warmup_steps=0 --set train.max_steps=200 --set train.weight_decay=100
+expect_in "is skipped (1 in a row" log
+expect_in "not finite 5 times in a row" log
+
+# ---- without held-out data ----
+expect_code 0 log "$rpo" train config.json --set 'data.eval=[]' --set run.dir=no-eval
+expect_in "training batch (first, last)" log
+! grep -q eval_ no-eval/metrics.jsonl || fail "no held-out data, no eval rows"
+
+# ---- rpo eval ----
+"$rpo" eval config.json --set model.init=null --set model.path=run-rpo-paired/final >eval.json 2>table
+[ "$(wc -l <eval.json)" = 1 ] || fail "rpo eval prints one line: $(cat eval.json)"
+expect_in '"eval_rewards/margins": 0,' eval.json
+expect_in "reward accuracy" table
+# Against where training began: the closing figures again.
+"$rpo" train config.json --set run.dir=start --set train.max_steps=1 --set train.learning_rate=0 >log 2>&1
+"$rpo" eval config.json --set model.init=null --set model.path=run-rpo-paired/final \
+    --set reference.path=start/final >eval.json 2>table
+for key in eval_loss eval_rewards/accuracies eval_rewards/margins eval_logps/chosen; do
+    [ "$(value $key eval.json)" = "$(value $key run-rpo-paired/metrics.jsonl)" ] ||
+        fail "rpo eval: $key is $(value $key eval.json), the run said $(value $key run-rpo-paired/metrics.jsonl)"
+done
+expect_code 2 log "$rpo" eval config.json --set 'data.eval=[]'
+expect_in "data.eval" log
+
+echo "ok: test_train"
