@@ -19,30 +19,33 @@ void bench_report_start(const bench_options *options, const bench_limits *limits
         return;
     printf("limits measured now: matmul %.1f GFLOP/s, copy %.1f GB/s (read + write)\n", limits->flops * 1e-9,
            limits->bytes * 1e-9);
-    printf("%-30s %-50s %10s %10s %10s %9s %8s %12s %9s %8s  %s\n", "op", "shape", "median ms", "min", "max",
-           "GFLOP/s", "GB/s", "of limit", "wspace MB", "error", "correct");
+    printf("%-31s %10s %10s %10s %9s %8s %11s %10s %9s %8s  %-7s  %s\n", "op", "median ms", "min", "max",
+           "GFLOP/s", "GB/s", "of limit", "wspace MB", "tokens/s", "error", "correct", "shape");
 }
 
 static void print_shape(char *text, size_t size, const bench_row *row) {
     size_t used = 0;
     text[0] = '\0';
-    for (size_t i = 0; i < row->num_dims && used < size; ++i)
-        used += (size_t)snprintf(text + used, size - used, "%s%s=%lld", i > 0 ? " " : "", row->dims[i].name,
-                                 (long long)row->dims[i].value);
+    for (size_t i = 0; i < row->num_dims && used < size; ++i) {
+        if (row->dims[i].value == 0) /* the op's own default */
+            continue;
+        used += (size_t)snprintf(text + used, size - used, "%s%s=%lld", used > 0 ? " " : "",
+                                 row->dims[i].name, (long long)row->dims[i].value);
+    }
 }
 
 static void print_row(const bench_limits *limits, const bench_row *row) {
-    char shape[160], share[32];
+    char shape[256], share[32], tokens[32] = "-";
     print_shape(shape, sizeof shape, row);
     snprintf(share, sizeof share, "%.0f%% %s", 100.0 * limit_share(limits, row),
              row->limit == BENCH_LIMIT_MATMUL ? "matmul" : "copy");
-    printf("%-30s %-50s %10.3f %10.3f %10.3f %9.1f %8.1f %12s %9.2f %8.1e  %s", row->op, shape,
+    if (row->tokens > 0.0)
+        snprintf(tokens, sizeof tokens, "%.0f", row->tokens / row->times.median);
+    printf("%-31s %10.3f %10.3f %10.3f %9.1f %8.1f %11s %10.2f %9s %8.1e  %-7s  %s\n", row->op,
            row->times.median * 1e3, row->times.min * 1e3, row->times.max * 1e3,
            row->flops / row->times.median * 1e-9, row->bytes / row->times.median * 1e-9, share,
-           (double)row->workspace_bytes * 1e-6, row->error, bench_row_correct(row) ? "yes" : "NO");
-    if (row->tokens > 0.0)
-        printf("  %.0f tokens/s", row->tokens / row->times.median);
-    printf("\n");
+           (double)row->workspace_bytes * 1e-6, tokens, row->error, bench_row_correct(row) ? "yes" : "NO",
+           shape);
     fflush(stdout);
 }
 
