@@ -1,7 +1,11 @@
 /* folder.c - the run folder's rules. */
 #include "host/train/folder.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "host/core/json.h"
 
@@ -35,6 +39,28 @@ rpo_status rpo_run_folder_check(const rpo_config *config, bool resume) {
                 config->run.dir, traces[i]);
     }
     return RPO_OK;
+}
+
+rpo_status rpo_run_folder_lock(const rpo_config *config, int *lock) {
+    char *path = rpo_path_join(config->run.dir, ".lock");
+    *lock = -1;
+    if (path == NULL)
+        return RPO_ERROR_OUT_OF_MEMORY;
+    rpo_status status = RPO_OK;
+    *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*lock < 0)
+        status = rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    else if (flock(*lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        status = rpo_config_fault(config, "run.dir",
+                                  "%s is in use by another process; wait for it, or choose another folder",
+                                  config->run.dir);
+    /* Any other failure: a file system without locks. The run goes on without. */
+    rpo_free(path);
+    if (status != RPO_OK && *lock >= 0) {
+        close(*lock);
+        *lock = -1;
+    }
+    return status;
 }
 
 /* The resolved configuration as a document: sections of keys. */

@@ -7,6 +7,13 @@
 /* INVALID_INPUT when run.dir holds a run already and it is not to be resumed. Caches are no run. */
 rpo_status rpo_run_folder_check(const rpo_config *config, bool resume);
 
+/*
+ * Takes the run folder for this process: two runs in one folder would write over each other. *lock is a file
+ * descriptor
+ * (-1 on failure); closing it, or the end of the process, however it comes, gives the folder free.
+ */
+rpo_status rpo_run_folder_lock(const rpo_config *config, int *lock);
+
 /* Hash of the settings that must not change on resume. */
 rpo_status rpo_run_folder_config_hash(const rpo_config *config, char hex[33]);
 

@@ -1,5 +1,6 @@
 /* run.c - a whole training: everything is loaded and checked first, and only then is anything written. */
 #include <string.h>
+#include <unistd.h>
 
 #include "host/train/folder.h"
 #include "host/train/loop.h"
@@ -19,7 +20,8 @@ typedef struct training {
     char *checkpoint;  /* folder the run continues from; NULL = a run from the beginning */
     rpo_text warnings; /* damaged checkpoints, one a line */
     char *cache_folder;
-    rpo_metrics *metrics; /* rank 0 only */
+    rpo_metrics *metrics; /* rank 0 only, as is the folder's lock */
+    int lock;
 } training;
 
 static bool uses_reference(const training *run) {
@@ -28,22 +30,22 @@ static bool uses_reference(const training *run) {
 
 /* ---- before anything is written ---- */
 
-static rpo_status check_space(const training *run, bool resume) {
+/* Is there room for the run, and nobody else in it? */
+static rpo_status take_folder(training *run, bool resume) {
     if (run->comm->rank != 0)
         return RPO_OK;
     int64_t parameters = 0;
     (void)rpo_model_weights(run->job.model, &parameters);
     const int moments = rpo_optimizer_num_moments(run->config->train.optimizer);
-    return rpo_error_prefix(
-        rpo_folder_writable(run->config->run.dir,
-                            rpo_checkpoint_bytes_needed(parameters, moments, resume ? 1 : 2)),
-        "run.dir: ");
+    const uint64_t bytes = rpo_checkpoint_bytes_needed(parameters, moments, resume ? 1 : 2);
+    RPO_TRY(rpo_error_prefix(rpo_folder_writable(run->config->run.dir, bytes), "run.dir: "));
+    return rpo_run_folder_lock(run->config, &run->lock);
 }
 
 static rpo_status load_parts(training *run, bool resume) {
     const rpo_config *config = run->config;
     RPO_TRY(rpo_comm_agree(run->comm, rpo_job_open(&run->job, config, run->comm, true)));
-    RPO_TRY(rpo_comm_agree(run->comm, check_space(run, resume)));
+    RPO_TRY(rpo_comm_agree(run->comm, take_folder(run, resume)));
     run->cache_folder = rpo_path_join(config->run.dir, "cache");
     if (run->cache_folder == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
@@ -208,7 +210,7 @@ static rpo_status train(training *run, bool resume) {
 }
 
 rpo_status rpo_train_run(const rpo_config *config, rpo_comm *comm, bool resume) {
-    training run = {.config = config, .comm = comm};
+    training run = {.config = config, .comm = comm, .lock = -1};
     rpo_signals signals;
     rpo_signals_catch(&signals);
     const rpo_status status = explain_early_stop(&run, train(&run, resume));
@@ -223,5 +225,7 @@ rpo_status rpo_train_run(const rpo_config *config, rpo_comm *comm, bool resume) 
     rpo_scores_free(&run.train_reference);
     rpo_model_free(run.reference_model);
     rpo_job_close(&run.job);
+    if (run.lock >= 0)
+        close(run.lock);
     return status;
 }

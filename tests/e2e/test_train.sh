@@ -68,13 +68,13 @@ for pair in rpo-paired:0.6931471 dpo:0.6931471 cdpo:0.6931471 ipo:25 kto-simple:
         fail "$kind: loss of the first step"
 done
 
-# ---- micro-batches do not change the run ----
-for tokens in 1 200 400; do
-    expect_code 0 log "$rpo" train config.json --set run.dir=micro-$tokens --set train.micro_batch_tokens=$tokens
+# ---- neither micro-batches nor threads change the run (rounding aside) ----
+for change in train.micro_batch_tokens=1 train.micro_batch_tokens=200 train.micro_batch_tokens=400 run.threads=2; do
+    expect_code 0 log "$rpo" train config.json --set run.dir="changed-$change" --set $change
     for key in loss grad_norm eval_loss; do
-        awk -v a="$(value $key run-rpo-paired/metrics.jsonl)" -v b="$(value $key micro-$tokens/metrics.jsonl)" \
+        awk -v a="$(value $key run-rpo-paired/metrics.jsonl)" -v b="$(value $key changed-$change/metrics.jsonl)" \
             'BEGIN { d = a - b; exit !(d < 1e-4 * a && d > -1e-4 * a) }' ||
-            fail "micro-batches of $tokens tokens change $key: $(value $key micro-$tokens/metrics.jsonl)"
+            fail "$change changes $key to $(value $key changed-$change/metrics.jsonl)"
     done
 done
 
@@ -140,6 +140,8 @@ for signal in TERM:143 INT:130; do
         [ "$(grep -c '"loss"' "$folder/metrics.jsonl" 2>/dev/null || true)" -ge 3 ] 2>/dev/null && break
         sleep 0.05
     done
+    expect_code 2 log2 "$rpo" train config.json --set run.dir="$folder" --set train.max_steps=4000 --set train.save_every=0 --resume
+    expect_in "is in use by another process" log2
     kill -"${signal%%:*}" $pid
     code=0
     wait $pid || code=$?

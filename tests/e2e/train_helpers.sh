@@ -4,6 +4,7 @@ rpo="$RPO_BUILD/bin/rpo"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+export OMP_WAIT_POLICY=passive # threads that wait must not starve those that work on a busy machine
 
 fail() {
     echo "FAIL: $*" >&2
@@ -48,7 +49,7 @@ write_config() {
     "batch_size": 8, "optimizer": "adamw", "learning_rate": 1e-3, "warmup_steps": 5, "max_steps": 12,
     "eval_every": 5, "save_every": 3, "keep_checkpoints": 2
   },
-  "run": { "dir": "run", "threads": 2 }
+  "run": { "dir": "run", "threads": 1 }
 }
 JSON
 }
