@@ -11,10 +11,11 @@
 
 enum { CONFIG_LIMIT = 16 << 20 };
 
-/* How long a run goes on, what it shows and keeps, and where it lies: none of it changes a step. */
+/* How long a run goes on, what it shows and keeps, where it lies and how it is packed: none of it changes
+ * what a step computes, rounding aside. */
 static const char *const free_keys[] = {
-    "train.epochs",           "train.max_steps", "train.eval_every", "train.save_every",
-    "train.keep_checkpoints", "run.dir",         "run.threads",
+    "train.epochs",           "train.max_steps",          "train.eval_every", "train.save_every",
+    "train.keep_checkpoints", "train.micro_batch_tokens", "run.dir",          "run.threads",
 };
 
 static bool may_change(const char *key) {

@@ -94,6 +94,9 @@ expect_in "resume     from again/checkpoints/step-12" log
 [ "$(rows run-rpo-paired/metrics.jsonl)" = "$(rows again/metrics.jsonl)" ] || fail "resuming a complete run changed it"
 expect_code 0 log "$rpo" train config.json --set run.dir=again --set train.max_steps=14 --resume
 [ "$(value step again/metrics.jsonl)" = 14 ] || fail "a longer schedule must go on to step 14"
+expect_code 0 log "$rpo" train config.json --set run.dir=again --set train.max_steps=15 \
+    --set train.micro_batch_tokens=200 --set train.eval_every=0 --resume
+[ "$(value step again/metrics.jsonl)" = 15 ] || fail "packing and evaluations may change when a run goes on"
 for change in train.learning_rate=2e-3:train.learning_rate loss.beta=0.2:loss.beta loss.kind=dpo:loss.kind \
     data.max_length=100:data.max_length run.seed=2:run.seed train.batch_size=4:train.batch_size; do
     expect_code 2 log "$rpo" train config.json --set run.dir=again --resume --set "${change%%:*}"
@@ -102,7 +105,7 @@ for change in train.learning_rate=2e-3:train.learning_rate loss.beta=0.2:loss.be
 done
 cp train.jsonl saved.jsonl
 sed -i 's/gladly 17/gladly 71/' train.jsonl
-expect_code 2 log "$rpo" train config.json --set run.dir=again --set train.max_steps=14 --resume
+expect_code 2 log "$rpo" train config.json --set run.dir=again --set train.max_steps=15 --resume
 expect_in "data.train: its records" log
 mv saved.jsonl train.jsonl
 expect_code 0 log "$rpo" train config.json --set run.dir=fresh --resume
