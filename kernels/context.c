@@ -32,7 +32,8 @@ const rpo_backend *rpo_backend_find(rpo_device device) {
 
 rpo_status rpo_context_create(rpo_context **context, const rpo_context_options *options) {
     if (context == NULL)
-        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "context: is NULL; must point to where the context goes");
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT,
+                             "context: is NULL; must point to where the context goes");
     *context = NULL;
     const rpo_context_options defaults = RPO_CONTEXT_OPTIONS_INIT;
     if (options == NULL)
@@ -46,9 +47,10 @@ rpo_status rpo_context_create(rpo_context **context, const rpo_context_options *
                              options->num_threads);
     const rpo_backend *backend = rpo_backend_find(options->device);
     if (backend == NULL)
-        return rpo_error_set(RPO_ERROR_UNSUPPORTED,
-                             "options.device: this build has no backend for device %d; rpo info lists those it has",
-                             (int)options->device);
+        return rpo_error_set(
+            RPO_ERROR_UNSUPPORTED,
+            "options.device: this build has no backend for device %d; rpo info lists those it has",
+            (int)options->device);
 
     rpo_context *created = calloc(1, sizeof *created);
     if (created == NULL)

@@ -27,11 +27,11 @@ rpo_status rpo_error_prefix(rpo_status status, const char *format, ...) RPO_PRIN
 void rpo_error_clear(void);
 
 /* Returns early with the status of a failed call. The only macro of the suite that returns. */
-#define RPO_TRY(call)                                                                                             \
-    do {                                                                                                          \
-        const rpo_status rpo_try_status = (call);                                                                 \
-        if (rpo_try_status != RPO_OK)                                                                             \
-            return rpo_try_status;                                                                                \
+#define RPO_TRY(call)                                                                                        \
+    do {                                                                                                     \
+        const rpo_status rpo_try_status = (call);                                                            \
+        if (rpo_try_status != RPO_OK)                                                                        \
+            return rpo_try_status;                                                                           \
     } while (0)
 
 #endif

@@ -8,7 +8,7 @@
 
 #include "host/metrics/internal.h"
 
-enum { BAR_WIDTH = 20, DEFAULT_COLUMNS = 100, LINE_SIZE = 512 };
+enum { BAR_WIDTH = 20, BAR_WIDTH_MIN = 5, DEFAULT_COLUMNS = 100, LINE_SIZE = 512 };
 static const double plain_interval = 5.0; /* seconds between plain lines */
 
 const char *rpo_figure_count(char figure[RPO_FIGURE_SIZE], int64_t count) {
@@ -54,17 +54,18 @@ static int terminal_columns(FILE *terminal) {
     return DEFAULT_COLUMNS;
 }
 
-/* "12/300", the detail, and the time left once there is a rate to judge by. */
-static void describe(const rpo_metrics *metrics, char line[LINE_SIZE], bool with_bar) {
+/* "12/300", the detail, and the time left once there is a rate to judge by; a bar of `bar_width`, 0 = none.
+ */
+static void describe(const rpo_metrics *metrics, char line[LINE_SIZE], int bar_width) {
     char done[RPO_FIGURE_SIZE], total[RPO_FIGURE_SIZE], left[RPO_FIGURE_SIZE];
     char bar[BAR_WIDTH + 4] = "", ending[RPO_FIGURE_SIZE + 16] = "";
     const int64_t finished = metrics->progress.done, all = metrics->progress.total;
-    if (with_bar && all > 0) {
-        const int filled = (int)(BAR_WIDTH * (finished < all ? finished : all) / all);
+    if (bar_width > 0 && all > 0) {
+        const int filled = (int)(bar_width * (finished < all ? finished : all) / all);
         bar[0] = '[';
         memset(bar + 1, '=', (size_t)filled);
-        memset(bar + 1 + filled, ' ', (size_t)(BAR_WIDTH - filled));
-        memcpy(bar + 1 + BAR_WIDTH, "] ", 3);
+        memset(bar + 1 + filled, ' ', (size_t)(bar_width - filled));
+        memcpy(bar + 1 + bar_width, "] ", 3);
     }
     const int64_t since = finished - metrics->progress.first;
     if (finished < all && since > 0) {
@@ -78,8 +79,12 @@ static void describe(const rpo_metrics *metrics, char line[LINE_SIZE], bool with
 
 static void redraw(rpo_metrics *metrics) {
     char line[LINE_SIZE];
-    describe(metrics, line, true);
     const int columns = terminal_columns(metrics->terminal);
+    describe(metrics, line, 0);
+    const int room =
+        columns - 1 - (int)strlen(line) - 3; /* the figures come first, the bar takes what is left */
+    if (room >= BAR_WIDTH_MIN)
+        describe(metrics, line, room < BAR_WIDTH ? room : BAR_WIDTH);
     fprintf(metrics->terminal, "\r\033[K%.*s", columns - 1, line);
     fflush(metrics->terminal);
     metrics->line_open = true;
@@ -87,7 +92,7 @@ static void redraw(rpo_metrics *metrics) {
 
 static void print_plain(rpo_metrics *metrics) {
     char line[LINE_SIZE];
-    describe(metrics, line, false);
+    describe(metrics, line, 0);
     if (!metrics->redraws) {
         fprintf(metrics->terminal, "%s\n", line);
         fflush(metrics->terminal);

@@ -10,8 +10,8 @@
 
 /* HF key names of LlamaConfig. */
 typedef struct rpo_model_config {
-    int64_t vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads,
-        head_dim, max_position_embeddings;
+    int64_t vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads,
+        num_key_value_heads, head_dim, max_position_embeddings;
     double rms_norm_eps, rope_theta, initializer_range;
     bool tie_word_embeddings;
     int64_t bos_token_id, eos_token_id, pad_token_id; /* -1 = none */
@@ -38,7 +38,8 @@ typedef struct rpo_parameter {
     bool decay; /* weight decay applies (matrices yes, norms no) */
 } rpo_parameter;
 
-rpo_status rpo_model_create(rpo_model **model, rpo_context *context, const rpo_model_config *config, uint64_t seed);
+rpo_status rpo_model_create(rpo_model **model, rpo_context *context, const rpo_model_config *config,
+                            uint64_t seed);
 rpo_status rpo_model_load(rpo_model **model, rpo_context *context, const char *folder);
 /* Writes config.json and model.safetensors into an existing folder, each synced to disk. */
 rpo_status rpo_model_save(const rpo_model *model, const char *folder);
@@ -59,8 +60,8 @@ rpo_status rpo_model_hash(const rpo_model *model, char hex[33]);
  * keep_activations true: a backward of the same batch may follow. token_logps may be NULL.
  * Errors: INVALID_INPUT for a token id outside the vocabulary or a sequence longer than max_position_embeddings.
  */
-rpo_status rpo_model_forward(rpo_model *model, const rpo_batch *batch, bool keep_activations, float *sequence_logps,
-                             float *token_logps);
+rpo_status rpo_model_forward(rpo_model *model, const rpo_batch *batch, bool keep_activations,
+                             float *sequence_logps, float *token_logps);
 
 /*
  * Backward of the last forward with keep_activations, seeded with g [num_sequences] = dL / d sequence_logps. ADDS to

@@ -24,7 +24,8 @@ rpo_status rpo_safetensors_open(rpo_safetensors **file, const char *path);
 void rpo_safetensors_close(rpo_safetensors *file);
 size_t rpo_safetensors_count(const rpo_safetensors *file);
 const rpo_tensor_info *rpo_safetensors_at(const rpo_safetensors *file, size_t index);
-const rpo_tensor_info *rpo_safetensors_find(const rpo_safetensors *file, const char *name); /* NULL if absent */
+const rpo_tensor_info *rpo_safetensors_find(const rpo_safetensors *file,
+                                            const char *name); /* NULL if absent */
 /* Reads a float tensor (F32, BF16, F16) into out[info->count] as float32. */
 rpo_status rpo_safetensors_read_float(const rpo_safetensors *file, const rpo_tensor_info *info, float *out);
 

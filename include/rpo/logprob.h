@@ -31,8 +31,8 @@ typedef struct rpo_logprob_shape {
     int64_t rows;          /* packed rows, cu_seqlens[num_sequences] */
     int64_t vocab_size;    /* >= 1 */
     int64_t num_sequences; /* >= 0 */
-    int64_t row_stride;    /* elements from one row of logits (and their gradient) to the next; 0 = vocab_size */
-    rpo_dtype dtype;       /* of logits and their gradient */
+    int64_t row_stride; /* elements from one row of logits (and their gradient) to the next; 0 = vocab_size */
+    rpo_dtype dtype;    /* of logits and their gradient */
     rpo_reduction reduction;
 } rpo_logprob_shape;
 
@@ -58,8 +58,8 @@ RPO_API rpo_status rpo_logprob_gather_workspace_size(rpo_context *context, size_
  */
 RPO_API rpo_status rpo_logprob_gather(rpo_context *context, float *sequence_logps, float *token_logps,
                                       float *logsumexp, const void *logits, const int32_t *labels,
-                                      const int32_t *cu_seqlens, const rpo_logprob_shape *shape, void *workspace,
-                                      size_t workspace_size);
+                                      const int32_t *cu_seqlens, const rpo_logprob_shape *shape,
+                                      void *workspace, size_t workspace_size);
 
 /*
  * Backward: overwrites grad_logits with d(sum_s grad_sequence_logps[s] * sequence_logps[s]) / d logits.

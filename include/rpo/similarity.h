@@ -23,8 +23,8 @@ typedef enum rpo_weight_scale {
 } rpo_weight_scale;
 
 /* Bytes of workspace both functions below need, at most O(m + n) plus a fixed tile. */
-RPO_API rpo_status rpo_prompt_similarity_workspace_size(rpo_context *context, size_t *bytes, int64_t m, int64_t n,
-                                                        int64_t dim, rpo_dtype dtype);
+RPO_API rpo_status rpo_prompt_similarity_workspace_size(rpo_context *context, size_t *bytes, int64_t m,
+                                                        int64_t n, int64_t dim, rpo_dtype dtype);
 
 /*
  * Cosine similarity of every row prompt with every column prompt:
@@ -39,9 +39,10 @@ RPO_API rpo_status rpo_prompt_similarity_workspace_size(rpo_context *context, si
  * embeddings give non-finite similarities in their row or column only.
  * Errors: INVALID_ARGUMENT, UNSUPPORTED (dtype), WORKSPACE.
  */
-RPO_API rpo_status rpo_prompt_similarity(rpo_context *context, float *similarity, const void *chosen_embeddings,
-                                         const void *rejected_embeddings, int64_t m, int64_t n, int64_t dim,
-                                         rpo_dtype dtype, void *workspace, size_t workspace_size);
+RPO_API rpo_status rpo_prompt_similarity(rpo_context *context, float *similarity,
+                                         const void *chosen_embeddings, const void *rejected_embeddings,
+                                         int64_t m, int64_t n, int64_t dim, rpo_dtype dtype, void *workspace,
+                                         size_t workspace_size);
 
 /*
  * Contrastive weights (Yin et al. 2024, arXiv 2402.10958, the prompt-distance weighting):
