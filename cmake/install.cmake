@@ -21,5 +21,7 @@ write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/rpoConfigVersion.cm
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/rpoConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/rpoConfigVersion.cmake
         DESTINATION ${package_dir})
 
+# Relative to the .pc file itself, so that an installation can be moved.
+file(RELATIVE_PATH RPO_PC_TO_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(cmake/rpo.pc.in ${CMAKE_CURRENT_BINARY_DIR}/rpo.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/rpo.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -15,7 +15,7 @@ cmake --install "$RPO_BUILD" --prefix "$prefix" >"$work/install.log" 2>&1 || { c
 
 for header in "$prefix"/include/rpo/*.h; do
     name=$(basename "$header")
-    printf '#include <rpo/%s>\n' "$name" >"$work/one.c"
+    printf '#include <rpo/%s>\ntypedef int one_declaration;\n' "$name" >"$work/one.c"
     cp "$work/one.c" "$work/one.cpp"
     cc -std=c17 -Wall -Wextra -pedantic -Werror -I"$prefix/include" -fsyntax-only "$work/one.c" || fail "$name is not clean C17"
     c++ -std=c++17 -Wall -Wextra -pedantic -Werror -I"$prefix/include" -fsyntax-only "$work/one.cpp" || fail "$name is not clean C++17"
@@ -29,7 +29,7 @@ nm -D "$library/librpo.so" | grep -q __asan_init && sanitize=(-fsanitize=address
 
 # mean over 4 pairs of -log sigmoid(0.1 (a_i - b_j)), computed apart from the library
 expected=$(awk 'BEGIN { split("0.9 0.2", a); split("-0.3 0.4", b)
-    for (i in a) for (j in b) s += log(1 + exp(-0.1 * (a[i] - b[j]))); printf "%.5f", s / 4 }')
+    for (i in a) for (j in b) s += log(1 + exp(-0.1 * (a[i] - b[j]))); printf "%.6f", s / 4 }')
 
 read -ra flags <<<"$(pkg-config --cflags --libs rpo)"
 cc -std=c17 -Wall -Wextra "${sanitize[@]}" "$RPO_SOURCE/examples/library/loss.c" -o "$work/loss" "${flags[@]}" || fail "the example does not build with pkg-config"
