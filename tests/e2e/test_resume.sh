@@ -34,7 +34,7 @@ while read -r moment; do
     sleep "$delay"
     if kill -KILL $pid 2>/dev/null; then interrupted=$((interrupted + 1)); fi
     { wait $pid || true; } 2>/dev/null
-    rows_then=$(cat run/metrics.jsonl 2>/dev/null | wc -l)
+    rows_then=$({ cat run/metrics.jsonl 2>/dev/null || true; } | wc -l) # killed before the file was there: none
     "${train[@]}" --set run.dir=run --resume >log 2>&1 || fail "trial $trial (killed after $delay s): $(cat log)"
     if grep -q "resume     from run/checkpoints" log; then resumed_from_checkpoint=$((resumed_from_checkpoint + 1)); fi
     echo "trial $trial: killed after $delay s with $rows_then rows; $(grep '^resume' log || echo 'nothing to resume')"
