@@ -3,7 +3,8 @@
  *
  * A benchmark function prepares seeded inputs, checks the op against float64 (on the case itself or on a
  * small ragged twin of it), times it and fills a row. Every row names the limit it is held against: the
- * matmul rate or the copy bandwidth measured on this machine in the same run.
+ * matmul rate or the copy bandwidth measured on this device in the same run. Memory, copies and the clock are
+ * the backend's (kernels/device_ops.h), so that the same code measures any device.
  */
 #ifndef RPO_BENCH_BENCH_H
 #define RPO_BENCH_BENCH_H
@@ -19,37 +20,49 @@ typedef struct bench_dim {
     int64_t value;
 } bench_dim;
 
+/* What an op is timed at when the command line names no sizes. */
+typedef struct bench_preset {
+    const char *op;
+    rpo_dtype dtype;
+    bench_dim dims[6]; /* up to the first without a name; the op's own defaults fill the rest */
+} bench_preset;
+
+/* Presets of a device; NULL and 0 where every op has one shape only, its own defaults. */
+const bench_preset *bench_presets(rpo_device device, size_t *count);
+
 typedef struct bench_options {
     bench_dim dims[BENCH_MAX_DIMS]; /* as given; names point into the command line */
     size_t num_dims;
     char *shape_text; /* owns what the names point into; rpo_free */
     rpo_device device;
     rpo_dtype dtype;
-    int num_threads, repeats;
-    bool json, help;
+    int num_threads, repeats; /* repeats 0: 5 on the CPU, 20 elsewhere */
+    bool dtype_given, json, check_only, help;
     const char *op; /* a name of the table in main.c, or "all" */
 } bench_options;
 
 rpo_status bench_options_read(bench_options *options, int argc, char **argv);
 
-/* Physical limits of this machine, as measured at the start. */
+/* Physical limits of this device, measured when the first row needs them; 0 before. */
 typedef struct bench_limits {
-    double flops; /* matmul, flop/s */
-    double bytes; /* copy, bytes read plus bytes written per second */
+    double flops[RPO_FLOAT16 + 1]; /* matmul of each dtype, flop/s */
+    double bytes;                  /* copy, bytes read plus bytes written per second */
 } bench_limits;
 
-rpo_status bench_limits_measure(bench_limits *limits, rpo_context *context);
+rpo_status bench_limits_measure(bench_limits *limits, rpo_context *context, rpo_dtype dtype);
 
 typedef enum bench_limit { BENCH_LIMIT_MATMUL, BENCH_LIMIT_COPY } bench_limit;
 
 /* Seconds of the timed repeats, and memory beyond inputs, outputs and what the program held before. */
 typedef struct bench_times {
     double median, min, max;
+    int batch;           /* runs between two readings of the clock */
     int64_t extra_bytes; /* growth of the resident set, workspace included; -1 = not known here */
 } bench_times;
 
 typedef struct bench_row {
     const char *op;
+    rpo_dtype dtype;
     bench_dim dims[BENCH_MAX_DIMS];
     size_t num_dims;
     bench_times times;
@@ -63,6 +76,7 @@ typedef struct bench_row {
 
 typedef struct bench_run {
     const bench_options *options;
+    const bench_preset *preset; /* or NULL */
     rpo_context *context;
     bench_row *row;
 } bench_run;
@@ -77,24 +91,29 @@ rpo_status bench_linear_logprob_backward(bench_run *run);
 rpo_status bench_linear_logprob_backward_frozen(bench_run *run);
 rpo_status bench_training_step(bench_run *run);
 
-/* The size named `name`, as given or else `fallback`; noted in the row. */
+/* The size named `name`, as given, else the preset's, else `fallback`; noted in the row. */
 int64_t bench_size(bench_run *run, const char *name, int64_t fallback);
 
 /* INVALID_INPUT when --shape named a size that the op has not asked for. */
 rpo_status bench_sizes_check(const bench_run *run);
 
-/* Runs `body` once untimed, then options->repeats times. */
+/*
+ * Runs `body` untimed until the device is warm, then options->repeats times, each after the caches were
+ * overwritten. A body too short for the clock is run many times between two readings, then with warm caches.
+ */
 rpo_status bench_time(bench_run *run, rpo_status (*body)(void *state), void *state);
 
-/* `count` seeded floats in [-scale, scale); NULL with the message set. rpo_free. */
-float *bench_random(int64_t count, float scale, uint64_t seed);
+/* Half of the last bit of a dtype, relative to the value, doubled to leave room for what is computed. */
+double bench_rounding(rpo_dtype dtype);
 
 /* The larger of `worst` and |value - expected| / max(|expected|, floor); NaN sticks. */
 double bench_worse(double worst, double value, double expected, double floor);
 
-/* Rows of the result on stdout. */
-void bench_report_start(const bench_options *options, const bench_limits *limits);
-rpo_status bench_report_row(const bench_options *options, const bench_limits *limits, const bench_row *row);
+/* Rows of the result on stdout; the table's head and the limits of a dtype once, ahead of what needs them. */
+void bench_report_start(const bench_options *options, const rpo_context *context);
+rpo_status bench_report_row(const bench_options *options, const rpo_context *context,
+                            const bench_limits *limits, const bench_row *row);
+void bench_report_limits(const bench_options *options, const bench_limits *limits, rpo_dtype dtype);
 bool bench_row_correct(const bench_row *row);
 
 #endif

@@ -10,109 +10,138 @@ typedef struct linear_case {
     linear_mode mode;
     rpo_linear_logprob_shape shape;
     bench_packed packed;
-    float *hidden, *head, *grad_hidden, *grad_head;
-    void *workspace;
-    size_t workspace_size;
+    bench_array hidden, head, grad_hidden, grad_head, workspace;
 } linear_case;
 
 static rpo_status linear_case_new(linear_case *one, rpo_context *context, linear_mode mode,
                                   const rpo_linear_logprob_shape *shape, int64_t valid_percent) {
     *one = (linear_case){.context = context, .mode = mode, .shape = *shape};
+    const rpo_dtype dtype = shape->dtype;
     const int64_t hidden = shape->rows * shape->hidden_size, head = shape->vocab_size * shape->hidden_size;
-    RPO_TRY(rpo_linear_logprob_workspace_size(context, &one->workspace_size, shape, mode != LINEAR_FORWARD));
+    RPO_TRY(bench_packed_new(&one->packed, context, shape->rows, shape->num_sequences, shape->vocab_size,
+                             valid_percent));
+    one->shape.valid_rows = one->packed.valid_rows;
+    one->shape.frozen_head = mode == LINEAR_FROZEN;
+    size_t workspace_size = 0;
+    RPO_TRY(rpo_linear_logprob_workspace_size(context, &workspace_size, &one->shape, mode != LINEAR_FORWARD));
+    RPO_TRY(bench_array_random(&one->hidden, context, hidden, dtype, 1.0f, 41));
     RPO_TRY(
-        bench_packed_new(&one->packed, shape->rows, shape->num_sequences, shape->vocab_size, valid_percent));
-    one->hidden = bench_random(hidden, 1.0f, 41);
-    one->head = bench_random(head, 4.0f / sqrtf((float)shape->hidden_size), 42);
-    one->grad_hidden = rpo_calloc_array((size_t)hidden, sizeof(float));
-    one->grad_head = mode == LINEAR_BACKWARD ? rpo_calloc_array((size_t)head, sizeof(float)) : NULL;
-    one->workspace = rpo_alloc_array(one->workspace_size, 1);
-    const bool complete = one->hidden != NULL && one->head != NULL && one->grad_hidden != NULL &&
-                          (one->grad_head != NULL || mode != LINEAR_BACKWARD) && one->workspace != NULL;
-    return complete ? RPO_OK : RPO_ERROR_OUT_OF_MEMORY;
+        bench_array_random(&one->head, context, head, dtype, 4.0f / sqrtf((float)shape->hidden_size), 42));
+    if (mode != LINEAR_FORWARD)
+        RPO_TRY(bench_array_output(&one->grad_hidden, context, hidden, dtype));
+    if (mode == LINEAR_BACKWARD) { /* added to, so it starts at 0 */
+        RPO_TRY(bench_array_output(&one->grad_head, context, head, RPO_FLOAT32));
+        RPO_TRY(context->backend->device_ops->fill(context, one->grad_head.data, 0, one->grad_head.bytes));
+    }
+    return bench_array_new(&one->workspace, context, workspace_size);
 }
 
 static void linear_case_free(linear_case *one) {
-    rpo_free(one->workspace);
-    rpo_free(one->grad_head);
-    rpo_free(one->grad_hidden);
-    rpo_free(one->head);
-    rpo_free(one->hidden);
+    bench_array_free(&one->workspace);
+    bench_array_free(&one->grad_head);
+    bench_array_free(&one->grad_hidden);
+    bench_array_free(&one->head);
+    bench_array_free(&one->hidden);
     bench_packed_free(&one->packed);
 }
 
 static rpo_status linear_run(void *state) {
     linear_case *one = state;
+    const bench_packed *packed = &one->packed;
     if (one->mode == LINEAR_FORWARD)
-        return rpo_linear_logprob(one->context, one->packed.sequence_logps, NULL, one->hidden, one->head,
-                                  one->packed.labels, one->packed.cu_seqlens, &one->shape, one->workspace,
-                                  one->workspace_size);
-    return rpo_linear_logprob_backward(one->context, one->grad_hidden, one->grad_head,
-                                       one->packed.sequence_logps, one->hidden, one->head, one->packed.labels,
-                                       one->packed.cu_seqlens, one->packed.gradients, &one->shape,
-                                       one->workspace, one->workspace_size);
+        return rpo_linear_logprob(one->context, packed->sequence_logps.data, NULL, one->hidden.data,
+                                  one->head.data, packed->labels_in.data, packed->cu_seqlens_in.data,
+                                  &one->shape, one->workspace.data, one->workspace.bytes);
+    return rpo_linear_logprob_backward(
+        one->context, one->grad_hidden.data, one->grad_head.data, packed->sequence_logps.data,
+        one->hidden.data, one->head.data, packed->labels_in.data, packed->cu_seqlens_in.data,
+        packed->gradients.data, &one->shape, one->workspace.data, one->workspace.bytes);
 }
 
-/* What the op should have given, in double. */
+/* The inputs as the op saw them, and what it should have given, in double. */
 typedef struct linear_reference {
-    double *row, *grad_hidden, *grad_head;
+    double *hidden, *head, *row, *grad_hidden, *grad_head;
 } linear_reference;
+
+static rpo_status reference_new(linear_reference *reference, const linear_case *one) {
+    *reference = (linear_reference){0};
+    const int64_t hidden = one->shape.rows * one->shape.hidden_size;
+    const int64_t head = one->shape.vocab_size * one->shape.hidden_size;
+    RPO_TRY(bench_array_read_all(&one->hidden, &reference->hidden));
+    RPO_TRY(bench_array_read_all(&one->head, &reference->head));
+    reference->row = rpo_alloc_array((size_t)one->shape.vocab_size, sizeof(double));
+    reference->grad_hidden = rpo_calloc_array((size_t)hidden, sizeof(double));
+    reference->grad_head = rpo_calloc_array((size_t)head, sizeof(double));
+    return reference->row != NULL && reference->grad_hidden != NULL && reference->grad_head != NULL
+               ? RPO_OK
+               : RPO_ERROR_OUT_OF_MEMORY;
+}
+
+static void reference_free(linear_reference *reference) {
+    rpo_free(reference->grad_head);
+    rpo_free(reference->grad_hidden);
+    rpo_free(reference->row);
+    rpo_free(reference->head);
+    rpo_free(reference->hidden);
+}
 
 /* Adds one row's gradients; returns its log-prob. */
 static double reference_row(const linear_reference *reference, const linear_case *one, int64_t t) {
     const int64_t hidden_size = one->shape.hidden_size, vocab_size = one->shape.vocab_size;
-    const double scale = (double)one->packed.gradients[bench_packed_sequence(&one->packed, t)];
-    const float *hidden = one->hidden + t * hidden_size;
+    const double scale = one->packed.scales[bench_packed_sequence(&one->packed, t)];
+    const double *hidden = reference->hidden + t * hidden_size;
     for (int64_t v = 0; v < vocab_size; ++v) {
         reference->row[v] = 0.0;
         for (int64_t h = 0; h < hidden_size; ++h)
-            reference->row[v] += (double)hidden[h] * (double)one->head[v * hidden_size + h];
+            reference->row[v] += hidden[h] * reference->head[v * hidden_size + h];
     }
     const double lse = bench_logsumexp(reference->row, vocab_size);
     const double logp = reference->row[one->packed.labels[t]] - lse;
     for (int64_t v = 0; v < vocab_size; ++v) {
         const double d = scale * ((v == one->packed.labels[t] ? 1.0 : 0.0) - exp(reference->row[v] - lse));
         for (int64_t h = 0; h < hidden_size; ++h) {
-            reference->grad_hidden[t * hidden_size + h] += d * (double)one->head[v * hidden_size + h];
-            reference->grad_head[v * hidden_size + h] += d * (double)hidden[h];
+            reference->grad_hidden[t * hidden_size + h] += d * reference->head[v * hidden_size + h];
+            reference->grad_head[v * hidden_size + h] += d * hidden[h];
         }
     }
     return logp;
 }
 
 /* Errors relative to the largest entry: that of a matmul is absolute in the size of what it sums. */
-static double array_error(double worst, const float *found, const double *expected, int64_t count) {
-    double largest = 0.0;
+static rpo_status array_error(double *error, const bench_array *array, const double *expected) {
+    double *found = NULL, largest = 0.0;
+    if (array->data == NULL)
+        return RPO_OK;
+    const rpo_status status = bench_array_read_all(array, &found);
+    const int64_t count = (int64_t)(array->bytes / rpo_dtype_size(array->dtype));
     for (int64_t i = 0; i < count; ++i)
         largest = fmax(largest, fabs(expected[i]));
-    for (int64_t i = 0; found != NULL && i < count; ++i)
-        worst = bench_worse(worst, (double)found[i], expected[i], largest);
-    return worst;
+    for (int64_t i = 0; i < count && status == RPO_OK; ++i)
+        *error = bench_worse(*error, found[i], expected[i], largest);
+    rpo_free(found);
+    return status;
+}
+
+static rpo_status compare(const linear_reference *reference, const linear_case *one, double *error) {
+    for (int64_t s = 0; s < one->shape.num_sequences; ++s) {
+        double logp = 0.0, found = 0.0;
+        for (int32_t t = one->packed.cu_seqlens[s]; t < one->packed.cu_seqlens[s + 1]; ++t)
+            if (one->packed.labels[t] != RPO_IGNORE_LABEL)
+                logp += reference_row(reference, one, t);
+        RPO_TRY(bench_array_read(&one->packed.sequence_logps, s, 1, &found));
+        *error = bench_worse(*error, found, logp, 1.0);
+    }
+    RPO_TRY(array_error(error, &one->grad_hidden, reference->grad_hidden));
+    return array_error(error, &one->grad_head, reference->grad_head);
 }
 
 static rpo_status linear_error(const linear_case *one, double *error) {
-    const int64_t hidden = one->shape.rows * one->shape.hidden_size;
-    const int64_t head = one->shape.vocab_size * one->shape.hidden_size;
-    linear_reference reference = {.row = rpo_alloc_array((size_t)one->shape.vocab_size, sizeof(double)),
-                                  .grad_hidden = rpo_calloc_array((size_t)hidden, sizeof(double)),
-                                  .grad_head = rpo_calloc_array((size_t)head, sizeof(double))};
-    const bool complete =
-        reference.row != NULL && reference.grad_hidden != NULL && reference.grad_head != NULL;
-    for (int64_t s = 0; complete && s < one->shape.num_sequences; ++s) {
-        double logp = 0.0;
-        for (int32_t t = one->packed.cu_seqlens[s]; t < one->packed.cu_seqlens[s + 1]; ++t)
-            if (one->packed.labels[t] != RPO_IGNORE_LABEL)
-                logp += reference_row(&reference, one, t);
-        *error = bench_worse(*error, (double)one->packed.sequence_logps[s], logp, 1.0);
-    }
-    if (complete && one->mode != LINEAR_FORWARD) {
-        *error = array_error(*error, one->grad_hidden, reference.grad_hidden, hidden);
-        *error = array_error(*error, one->grad_head, reference.grad_head, head);
-    }
-    rpo_free(reference.grad_head);
-    rpo_free(reference.grad_hidden);
-    rpo_free(reference.row);
-    return complete ? RPO_OK : RPO_ERROR_OUT_OF_MEMORY;
+    linear_reference reference;
+    rpo_status status = reference_new(&reference, one);
+    if (status == RPO_OK)
+        status = compare(&reference, one, error);
+    reference_free(&reference);
+    return status;
 }
 
 static rpo_status check_twin(bench_run *run, linear_mode mode, int64_t hidden_size) {
@@ -121,8 +150,8 @@ static rpo_status check_twin(bench_run *run, linear_mode mode, int64_t hidden_si
                                             .hidden_size = hidden_size,
                                             .vocab_size = 401,
                                             .num_sequences = 5,
-                                            .dtype = run->options->dtype,
-                                            .chunk_bytes = 24 * 401 * sizeof(float)};
+                                            .dtype = run->row->dtype,
+                                            .chunk_bytes = 24 * 401 * rpo_dtype_size(run->row->dtype)};
     linear_case twin;
     rpo_status status = linear_case_new(&twin, run->context, mode, &shape, 60);
     if (status == RPO_OK)
@@ -145,23 +174,25 @@ static rpo_status bench_linear(bench_run *run, linear_mode mode) {
                                             .hidden_size = hidden_size,
                                             .vocab_size = vocab_size,
                                             .num_sequences = sequences,
-                                            .dtype = run->options->dtype,
+                                            .dtype = run->row->dtype,
                                             .chunk_bytes = (size_t)chunk_kib << 10};
     const double valid = (double)rows * (double)valid_percent / 100.0;
     const double product = 2.0 * valid * (double)hidden_size * (double)vocab_size;
     row->limit = BENCH_LIMIT_MATMUL;
     row->flops = product * (mode == LINEAR_FORWARD ? 1.0 : mode == LINEAR_FROZEN ? 2.0 : 3.0);
-    row->bytes = sizeof(float) * (double)hidden_size *
-                 (valid * (mode == LINEAR_FORWARD ? 1.0 : 2.0) +
-                  (double)vocab_size * (mode == LINEAR_BACKWARD ? 3.0 : 1.0));
-    row->tolerance = 5e-6;
+    const double size =
+        (double)rpo_dtype_size(row->dtype); /* the head's gradient is float32: read, added to */
+    row->bytes = (double)hidden_size *
+                 (size * valid * (mode == LINEAR_FORWARD ? 1.0 : 2.0) +
+                  (double)vocab_size * (size + (mode == LINEAR_BACKWARD ? 2.0 * sizeof(float) : 0.0)));
+    row->tolerance = mode == LINEAR_FORWARD ? 5e-6 : fmax(5e-6, 2.0 * bench_rounding(row->dtype));
     row->checked = mode == LINEAR_FORWARD ? "log-probs of a 67 x 401 twin" : "gradients of a 67 x 401 twin";
     RPO_TRY(check_twin(run, mode, hidden_size));
 
     linear_case one;
     rpo_status status = linear_case_new(&one, run->context, mode, &shape, valid_percent);
     if (status == RPO_OK) {
-        row->workspace_bytes = one.workspace_size;
+        row->workspace_bytes = one.workspace.bytes;
         status = bench_time(run, linear_run, &one);
     }
     linear_case_free(&one);

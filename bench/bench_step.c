@@ -210,6 +210,9 @@ static double step_flops(const step_size *size) {
 rpo_status bench_training_step(bench_run *run) {
     bench_row *row = run->row;
     step_size size;
+    if (run->context->backend->model.linear == NULL)
+        return rpo_error_set(RPO_ERROR_UNSUPPORTED, "the backend %s has no model ops; use --backend cpu",
+                             run->context->backend->name);
     size.layers = bench_size(run, "layers", 4);
     size.hidden = bench_size(run, "hidden", 256);
     size.intermediate = bench_size(run, "intermediate", 688);

@@ -1,68 +1,130 @@
-/* limits.c - what this machine can do at most: matmul rate and copy bandwidth, measured. */
-#include <string.h>
+/* limits.c - what this device can do at most: matmul rate and copy bandwidth, measured. */
+#include <math.h>
 
-#include <omp.h>
+#include "bench/array.h"
 
-#include "bench/bench.h"
+/* Each measurement grows until the device needs some time for it, so that launches and caches do not count. */
+enum { MATMUL_SMALLEST = 256, MATMUL_LARGEST = 8192, TRIALS = 3, MEASUREMENTS = 15 };
+static const size_t copy_smallest = (size_t)256 << 20, copy_largest = (size_t)2 << 30;
+static const double matmul_seconds = 5e-3, copy_seconds = 5e-4;
 
-enum { MATMUL_SIZE = 2048, MEASUREMENTS = 15 };
-static const size_t copy_bytes = (size_t)256 << 20; /* well beyond any cache */
+typedef struct matmul_case {
+    rpo_context *context;
+    rpo_dtype dtype;
+    int64_t size;
+    bench_array a, b, c, workspace;
+} matmul_case;
 
-static rpo_status measure_matmul(double *rate, rpo_context *context) {
-    const int64_t size = MATMUL_SIZE;
-    const rpo_linear_shape shape = {size, size, size, size, size, RPO_FLOAT32};
-    float *a = bench_random(size * size, 1.0f, 1), *b = bench_random(size * size, 1.0f, 2);
-    float *c = bench_random(size * size, 1.0f, 3);
-    rpo_status status = a != NULL && b != NULL && c != NULL ? RPO_OK : RPO_ERROR_OUT_OF_MEMORY;
-    *rate = 0.0;
-    for (int i = 0; i < MEASUREMENTS && status == RPO_OK; ++i) {
-        const double start = rpo_now();
-        status = context->backend->model.linear(context, c, a, b, NULL, &shape);
-        const double seconds = rpo_now() - start;
-        const double flops = 2.0 * (double)size * (double)size * (double)size;
-        if (flops / seconds > *rate)
-            *rate = flops / seconds;
+static rpo_status matmul_case_new(matmul_case *one, rpo_context *context, rpo_dtype dtype, int64_t size) {
+    *one = (matmul_case){.context = context, .dtype = dtype, .size = size};
+    RPO_TRY(bench_array_random(&one->a, context, size * size, dtype, 1.0f, 1));
+    RPO_TRY(bench_array_random(&one->b, context, size * size, dtype, 1.0f, 2));
+    RPO_TRY(bench_array_output(&one->c, context, size * size, dtype));
+    return bench_array_new(&one->workspace, context, RPO_MATMUL_WORKSPACE);
+}
+
+static void matmul_case_free(matmul_case *one) {
+    bench_array_free(&one->workspace);
+    bench_array_free(&one->c);
+    bench_array_free(&one->b);
+    bench_array_free(&one->a);
+}
+
+static rpo_status matmul_run(matmul_case *one, double *seconds) {
+    const rpo_device_ops *ops = one->context->backend->device_ops;
+    RPO_TRY(ops->timer_start(one->context));
+    RPO_TRY(ops->matmul(one->context, one->c.data, one->a.data, one->b.data, one->size, one->dtype,
+                        one->workspace.data));
+    return ops->timer_stop(one->context, seconds);
+}
+
+/* The fastest of `count` products of one size, after an untimed one. */
+static rpo_status time_matmul(rpo_context *context, rpo_dtype dtype, int64_t size, int count, double *best) {
+    matmul_case one;
+    double seconds = 0.0;
+    rpo_status status = matmul_case_new(&one, context, dtype, size);
+    if (status == RPO_OK)
+        status = matmul_run(&one, &seconds);
+    *best = INFINITY;
+    for (int i = 0; i < count && status == RPO_OK; ++i) {
+        status = matmul_run(&one, &seconds);
+        *best = fmin(*best, seconds);
     }
-    rpo_free(c);
-    rpo_free(b);
-    rpo_free(a);
+    matmul_case_free(&one);
     return status;
 }
 
-/* Each thread copies its own part, which it touched first. */
-static void copy_parts(char *to, char *from, int threads, bool fill) {
-#pragma omp parallel num_threads(threads)
-    {
-        const size_t part = copy_bytes / (size_t)omp_get_num_threads();
-        const size_t begin = part * (size_t)omp_get_thread_num();
-        if (fill) {
-            memset(from + begin, 1, part);
-            memset(to + begin, 0, part);
-        } else {
-            memcpy(to + begin, from + begin, part);
-        }
+static rpo_status measure_matmul(double *rate, rpo_context *context, rpo_dtype dtype) {
+    int64_t size = MATMUL_SMALLEST;
+    double seconds = 0.0;
+    RPO_TRY(time_matmul(context, dtype, size, TRIALS, &seconds));
+    while (seconds < matmul_seconds && size < MATMUL_LARGEST) {
+        size *= 2;
+        RPO_TRY(time_matmul(context, dtype, size, TRIALS, &seconds));
     }
+    RPO_TRY(time_matmul(context, dtype, size, MEASUREMENTS, &seconds));
+    *rate = 2.0 * (double)size * (double)size * (double)size / seconds;
+    return RPO_OK;
 }
 
-static rpo_status measure_copy(double *rate, int threads) {
-    char *from = rpo_alloc_array(copy_bytes, 1), *to = rpo_alloc_array(copy_bytes, 1);
-    rpo_status status = from != NULL && to != NULL ? RPO_OK : RPO_ERROR_OUT_OF_MEMORY;
-    *rate = 0.0;
-    for (int i = 0; i <= MEASUREMENTS && status == RPO_OK; ++i) {
-        const double start = rpo_now();
-        copy_parts(to, from, threads, i == 0);
-        const double seconds = rpo_now() - start;
-        if (i > 0 && 2.0 * (double)copy_bytes / seconds > *rate)
-            *rate = 2.0 * (double)copy_bytes / seconds;
-    }
-    rpo_free(to);
-    rpo_free(from);
+static rpo_status copy_run(const bench_array *to, const bench_array *from, double *seconds) {
+    const rpo_device_ops *ops = to->context->backend->device_ops;
+    RPO_TRY(ops->timer_start(to->context));
+    RPO_TRY(ops->copy_device(to->context, to->data, from->data, to->bytes));
+    return ops->timer_stop(to->context, seconds);
+}
+
+/* Random bytes: a seeded start, doubled on the device until it fills the array. */
+static rpo_status random_bytes(bench_array *array, rpo_context *context, size_t bytes) {
+    const rpo_device_ops *ops = context->backend->device_ops;
+    const size_t start = (size_t)16 << 20;
+    bench_array seeded = {0};
+    RPO_TRY(bench_array_new(array, context, bytes));
+    rpo_status status =
+        bench_array_random(&seeded, context, (int64_t)(start / sizeof(float)), RPO_FLOAT32, 1.0f, 3);
+    if (status == RPO_OK)
+        status = ops->copy_device(context, array->data, seeded.data, start);
+    for (size_t done = start; done < bytes && status == RPO_OK; done *= 2)
+        status = ops->copy_device(context, (char *)array->data + done, array->data, done);
+    if (status == RPO_OK)
+        status = rpo_context_synchronize(context);
+    bench_array_free(&seeded);
     return status;
 }
 
-rpo_status bench_limits_measure(bench_limits *limits, rpo_context *context) {
-    if (rpo_context_device(context) != RPO_DEVICE_CPU)
-        return rpo_error_set(RPO_ERROR_UNSUPPORTED, "--backend: limits are measured on the cpu only so far");
-    RPO_TRY(measure_matmul(&limits->flops, context));
-    return measure_copy(&limits->bytes, rpo_context_num_threads(context));
+/* The fastest of `count` copies, after an untimed one that touches every page. `bytes`: 2^k, k >= 24. */
+static rpo_status time_copy(rpo_context *context, size_t bytes, int count, double *best) {
+    bench_array from = {0}, to = {0};
+    double seconds = 0.0;
+    rpo_status status = random_bytes(&from, context, bytes);
+    if (status == RPO_OK)
+        status = bench_array_new(&to, context, bytes);
+    if (status == RPO_OK)
+        status = copy_run(&to, &from, &seconds);
+    *best = INFINITY;
+    for (int i = 0; i < count && status == RPO_OK; ++i) {
+        status = copy_run(&to, &from, &seconds);
+        *best = fmin(*best, seconds);
+    }
+    bench_array_free(&to);
+    bench_array_free(&from);
+    return status;
+}
+
+static rpo_status measure_copy(double *rate, rpo_context *context) {
+    size_t bytes = copy_smallest;
+    double seconds = 0.0;
+    RPO_TRY(time_copy(context, bytes, MEASUREMENTS, &seconds));
+    while (seconds < copy_seconds && bytes < copy_largest) {
+        bytes *= 2;
+        RPO_TRY(time_copy(context, bytes, MEASUREMENTS, &seconds));
+    }
+    *rate = 2.0 * (double)bytes / seconds;
+    return RPO_OK;
+}
+
+rpo_status bench_limits_measure(bench_limits *limits, rpo_context *context, rpo_dtype dtype) {
+    if (limits->bytes == 0.0)
+        RPO_TRY(measure_copy(&limits->bytes, context));
+    return limits->flops[dtype] == 0.0 ? measure_matmul(&limits->flops[dtype], context, dtype) : RPO_OK;
 }

@@ -69,6 +69,7 @@ static rpo_status read_option(bench_options *options, const char *name, const ch
         for (int dtype = RPO_FLOAT32; dtype <= RPO_FLOAT16; ++dtype)
             if (value != NULL && strcmp(value, rpo_dtype_name((rpo_dtype)dtype)) == 0) {
                 options->dtype = (rpo_dtype)dtype;
+                options->dtype_given = true;
                 return RPO_OK;
             }
         return rpo_error_set(RPO_ERROR_INVALID_INPUT, "--dtype: is %s; must be float32, bfloat16 or float16",
@@ -78,7 +79,7 @@ static rpo_status read_option(bench_options *options, const char *name, const ch
 }
 
 rpo_status bench_options_read(bench_options *options, int argc, char **argv) {
-    *options = (bench_options){.device = RPO_DEVICE_CPU, .dtype = RPO_FLOAT32, .repeats = 5};
+    *options = (bench_options){.device = RPO_DEVICE_CPU, .dtype = RPO_FLOAT32};
     for (int i = 0; i < argc; ++i) {
         if (strcmp(argv[i], "--help") == 0) {
             options->help = true;
@@ -86,6 +87,8 @@ rpo_status bench_options_read(bench_options *options, int argc, char **argv) {
         }
         if (strcmp(argv[i], "--json") == 0) {
             options->json = true;
+        } else if (strcmp(argv[i], "--check-only") == 0) {
+            options->check_only = true;
         } else if (argv[i][0] == '-') {
             RPO_TRY(read_option(options, argv[i], i + 1 < argc ? argv[i + 1] : NULL));
             ++i;
@@ -95,5 +98,7 @@ rpo_status bench_options_read(bench_options *options, int argc, char **argv) {
             options->op = argv[i];
         }
     }
+    if (options->repeats == 0)
+        options->repeats = options->device == RPO_DEVICE_CPU ? 5 : 20;
     return RPO_OK;
 }

@@ -10,17 +10,24 @@ bool bench_row_correct(const bench_row *row) {
 }
 
 static double limit_share(const bench_limits *limits, const bench_row *row) {
-    return row->limit == BENCH_LIMIT_MATMUL ? row->flops / row->times.median / limits->flops
+    return row->limit == BENCH_LIMIT_MATMUL ? row->flops / row->times.median / limits->flops[row->dtype]
                                             : row->bytes / row->times.median / limits->bytes;
 }
 
-void bench_report_start(const bench_options *options, const bench_limits *limits) {
+void bench_report_start(const bench_options *options, const rpo_context *context) {
     if (options->json)
         return;
-    printf("limits measured now: matmul %.1f GFLOP/s, copy %.1f GB/s (read + write)\n", limits->flops * 1e-9,
-           limits->bytes * 1e-9);
-    printf("%-31s %10s %10s %10s %9s %8s %11s %10s %9s %8s  %-7s  %s\n", "op", "median ms", "min", "max",
-           "GFLOP/s", "GB/s", "of limit", "wspace MB", "tokens/s", "error", "correct", "shape");
+    char device[256];
+    context->backend->describe(device, sizeof device);
+    printf("%s: %s\n", context->backend->name, device);
+    printf("%-31s %-8s %10s %10s %10s %9s %8s %11s %10s %9s %8s  %-7s  %s\n", "op", "dtype", "median ms",
+           "min", "max", "GFLOP/s", "GB/s", "of limit", "wspace MB", "tokens/s", "error", "correct", "shape");
+}
+
+void bench_report_limits(const bench_options *options, const bench_limits *limits, rpo_dtype dtype) {
+    if (!options->json)
+        printf("limits measured now: matmul %s %.1f GFLOP/s, copy %.1f GB/s (read + write)\n",
+               rpo_dtype_name(dtype), limits->flops[dtype] * 1e-9, limits->bytes * 1e-9);
 }
 
 static void print_shape(char *text, size_t size, const bench_row *row) {
@@ -41,8 +48,8 @@ static void print_row(const bench_limits *limits, const bench_row *row) {
              row->limit == BENCH_LIMIT_MATMUL ? "matmul" : "copy");
     if (row->tokens > 0.0)
         snprintf(tokens, sizeof tokens, "%.0f", row->tokens / row->times.median);
-    printf("%-31s %10.3f %10.3f %10.3f %9.1f %8.1f %11s %10.2f %9s %8.1e  %-7s  %s\n", row->op,
-           row->times.median * 1e3, row->times.min * 1e3, row->times.max * 1e3,
+    printf("%-31s %-8s %10.4f %10.4f %10.4f %9.1f %8.1f %11s %10.2f %9s %8.1e  %-7s  %s\n", row->op,
+           rpo_dtype_name(row->dtype), row->times.median * 1e3, row->times.min * 1e3, row->times.max * 1e3,
            row->flops / row->times.median * 1e-9, row->bytes / row->times.median * 1e-9, share,
            (double)row->workspace_bytes * 1e-6, tokens, row->error, bench_row_correct(row) ? "yes" : "NO",
            shape);
@@ -54,22 +61,26 @@ static rpo_status append_field(rpo_text *text, const char *name, double value) {
     return rpo_json_append_number(text, value);
 }
 
-static rpo_status append_row(rpo_text *text, const bench_options *options, const bench_limits *limits,
-                             const bench_row *row) {
+static rpo_status append_row(rpo_text *text, const bench_options *options, const rpo_context *context,
+                             const bench_limits *limits, const bench_row *row) {
+    char device[256];
+    context->backend->describe(device, sizeof device);
     RPO_TRY(rpo_text_printf(text, "{\"op\": \"%s\", \"shape\": {", row->op));
     for (size_t i = 0; i < row->num_dims; ++i)
         RPO_TRY(rpo_text_printf(text, "%s\"%s\": %lld", i > 0 ? ", " : "", row->dims[i].name,
                                 (long long)row->dims[i].value));
     RPO_TRY(rpo_text_printf(text,
-                            "}, \"backend\": \"%s\", \"dtype\": \"%s\", \"threads\": %d, \"repeats\": %d",
-                            rpo_backend_find(options->device)->name, rpo_dtype_name(options->dtype),
-                            options->num_threads, options->repeats));
+                            "}, \"backend\": \"%s\", \"dtype\": \"%s\", \"threads\": %d, \"repeats\": %d, "
+                            "\"batch\": %d, \"device\": ",
+                            context->backend->name, rpo_dtype_name(row->dtype), options->num_threads,
+                            options->repeats, row->times.batch));
+    RPO_TRY(rpo_json_append_string(text, device));
     RPO_TRY(append_field(text, "median_seconds", row->times.median));
     RPO_TRY(append_field(text, "min_seconds", row->times.min));
     RPO_TRY(append_field(text, "max_seconds", row->times.max));
     RPO_TRY(append_field(text, "flops", row->flops));
     RPO_TRY(append_field(text, "bytes", row->bytes));
-    RPO_TRY(append_field(text, "limit_flops_per_second", limits->flops));
+    RPO_TRY(append_field(text, "limit_flops_per_second", limits->flops[row->dtype]));
     RPO_TRY(append_field(text, "limit_bytes_per_second", limits->bytes));
     RPO_TRY(
         rpo_text_printf(text, ", \"limit\": \"%s\"", row->limit == BENCH_LIMIT_MATMUL ? "matmul" : "copy"));
@@ -85,13 +96,14 @@ static rpo_status append_row(rpo_text *text, const bench_options *options, const
     return rpo_text_printf(text, ", \"correct\": %s}\n", bench_row_correct(row) ? "true" : "false");
 }
 
-rpo_status bench_report_row(const bench_options *options, const bench_limits *limits, const bench_row *row) {
+rpo_status bench_report_row(const bench_options *options, const rpo_context *context,
+                            const bench_limits *limits, const bench_row *row) {
     if (!options->json) {
         print_row(limits, row);
         return RPO_OK;
     }
     rpo_text text = {0};
-    const rpo_status status = append_row(&text, options, limits, row);
+    const rpo_status status = append_row(&text, options, context, limits, row);
     if (status == RPO_OK) {
         fwrite(text.data, 1, text.length, stdout);
         fflush(stdout);

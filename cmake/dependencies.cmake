@@ -22,10 +22,21 @@ if(NOT RPO_ZLIB_FOUND)
     message(FATAL_ERROR "rpo: zlib not found; on Debian: apt-get install zlib1g-dev")
 endif()
 
-# The CUDA and MPI rooms are not built yet: asking for them is an error rather than a silent no.
-if(RPO_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "rpo: RPO_CUDA=ON, but this version has no CUDA backend yet; use AUTO or OFF")
+# CUDA: AUTO takes a toolkit that is there, ON insists on one, OFF looks for none. Whether the machine has a GPU is asked
+# when programs run, not here.
+include(cmake/cuda.cmake)
+
+# The CUDA sources run on the CPU in tests only.
+if(RPO_SIMT)
+    enable_language(CXX)
+    find_package(Boost COMPONENTS context QUIET)
+    if(NOT Boost_CONTEXT_FOUND)
+        message(FATAL_ERROR "rpo: Boost.Context not found (RPO_SIMT is ON, as the tests have it by default); on Debian: "
+                            "apt-get install libboost-context-dev")
+    endif()
 endif()
+
+# The MPI room is not built yet: asking for it is an error rather than a silent no.
 if(RPO_MPI STREQUAL "ON")
     message(FATAL_ERROR "rpo: RPO_MPI=ON, but this version has no MPI ranks yet; use AUTO or OFF")
 endif()

@@ -17,6 +17,10 @@
 #    define RPO_PRINTF(text_at, first_at)
 #endif
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Replaces the thread's message and returns `status`. Line breaks and control bytes become spaces. */
 rpo_status rpo_error_set(rpo_status status, const char *format, ...) RPO_PRINTF(2, 3);
 
@@ -25,6 +29,10 @@ rpo_status rpo_error_prefix(rpo_status status, const char *format, ...) RPO_PRIN
 
 /* Forgets the thread's message (tests, and callers that handled a fault). */
 void rpo_error_clear(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 /* Returns early with the status of a failed call. The only macro of the suite that returns. */
 #define RPO_TRY(call)                                                                                        \

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/device_ops.h"
 #include "kernels/model_ops.h"
 #include "kernels/optimizer_ops.h"
 #include "rpo/rpo.h"
@@ -66,6 +67,8 @@ typedef struct rpo_preference_ops {
                                           const float *grad_sequence_logps,
                                           const rpo_linear_logprob_shape *shape, void *workspace,
                                           size_t workspace_size);
+    rpo_status (*linear_logprob_cache_size)(rpo_context *context, size_t *bytes,
+                                            const rpo_linear_logprob_shape *shape);
 } rpo_preference_ops;
 
 typedef struct rpo_backend {
@@ -82,6 +85,7 @@ typedef struct rpo_backend {
 
     bool (*supports)(rpo_op op, rpo_dtype dtype);
 
+    const rpo_device_ops *device_ops;
     rpo_preference_ops preference;
     rpo_model_ops model;
     rpo_optimizer_ops optimizer;
@@ -92,7 +96,8 @@ struct rpo_context {
     int device_index;
     int num_threads;
     void *stream;
-    void *state; /* the backend's own */
+    double timer_started; /* the CPU's timer (device_ops.h) */
+    void *state;          /* the backend's own */
 };
 
 /* Backends compiled into this build, the CPU first; *count receives their number. */

@@ -42,14 +42,17 @@ static void print_machine(void) {
     printf("\n");
 }
 
-static void print_dtypes(const rpo_backend *backend) {
+/* The dtypes of the preference ops, and of training where the backend has the model ops. */
+static void print_dtypes(const rpo_backend *backend, const char *what, rpo_op op) {
     static const rpo_dtype dtypes[] = {RPO_FLOAT32, RPO_BFLOAT16, RPO_FLOAT16};
-    const char *separator = "dtypes ";
+    const char *separator = " ";
+    printf("%-10s %-6s %s:", "", "", what);
     for (size_t i = 0; i < sizeof dtypes / sizeof dtypes[0]; ++i)
-        if (backend->supports(RPO_OP_MODEL, dtypes[i])) {
+        if (backend->supports(op, dtypes[i])) {
             printf("%s%s", separator, rpo_dtype_name(dtypes[i]));
             separator = ", ";
         }
+    printf("%s\n", separator[0] == ' ' ? " none yet" : "");
 }
 
 static void print_backends(void) {
@@ -59,9 +62,8 @@ static void print_backends(void) {
         char description[1024] = "";
         backends[i]->describe(description, sizeof description);
         printf("%-10s %-6s %s\n", i == 0 ? "backends" : "", backends[i]->name, description);
-        printf("%-10s %-6s ", "", "");
-        print_dtypes(backends[i]);
-        printf("\n");
+        print_dtypes(backends[i], "losses and log-probs", RPO_OP_CONTRAST_LOSS);
+        print_dtypes(backends[i], "training", RPO_OP_MODEL);
     }
     if (rpo_backend_find(RPO_DEVICE_CUDA) == NULL)
         printf("%-10s %-6s not in this build\n", "", "cuda");

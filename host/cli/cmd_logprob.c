@@ -3,6 +3,7 @@
 
 #include "host/cli/case_command.h"
 #include "host/cli/cli.h"
+#include "host/cli/device_arrays.h"
 #include "host/cli/logprob_case.h"
 
 static const char usage[] =
@@ -21,43 +22,53 @@ static const char usage[] =
     "Prints one JSON object: token_logps [rows], sequence_logps [sequences], grad_logits [rows][vocab].\n";
 
 typedef struct logprob_answer {
-    float *token_logps, *sequence_logps, *logsumexp, *grad_logits;
-    void *workspace;
+    float *token_logps, *sequence_logps, *grad_logits;
 } logprob_answer;
 
 static void answer_free(logprob_answer *answer) {
-    rpo_free(answer->workspace);
     rpo_free(answer->grad_logits);
-    rpo_free(answer->logsumexp);
     rpo_free(answer->sequence_logps);
     rpo_free(answer->token_logps);
 }
 
-static rpo_status compute(logprob_answer *answer, rpo_context *context, const rpo_logprob_case *one) {
+static rpo_status compute_on(rpo_device_arrays *arrays, logprob_answer *answer, const rpo_logprob_case *one) {
     const rpo_logprob_shape shape = {.struct_size = sizeof shape,
                                      .rows = one->rows,
                                      .vocab_size = one->vocab_size,
                                      .num_sequences = one->num_sequences,
                                      .dtype = RPO_FLOAT32,
                                      .reduction = one->average ? RPO_REDUCTION_AVERAGE : RPO_REDUCTION_SUM};
-    const size_t rows = (size_t)one->rows;
-    size_t workspace_size = 0;
-    RPO_TRY(rpo_logprob_gather_workspace_size(context, &workspace_size, &shape));
-    answer->token_logps = rpo_alloc_array(rows, sizeof(float));
-    answer->sequence_logps = rpo_alloc_array((size_t)one->num_sequences, sizeof(float));
-    answer->logsumexp = rpo_alloc_array(rows, sizeof(float));
-    answer->grad_logits = rpo_alloc_array(rows * (size_t)one->vocab_size, sizeof(float));
-    answer->workspace = rpo_alloc_array(workspace_size, 1);
-    if (answer->token_logps == NULL || answer->sequence_logps == NULL || answer->logsumexp == NULL ||
-        answer->grad_logits == NULL || answer->workspace == NULL)
-        return RPO_ERROR_OUT_OF_MEMORY;
-    RPO_TRY(rpo_logprob_gather(context, answer->sequence_logps, answer->token_logps, answer->logsumexp,
-                               one->logits, one->labels, one->cu_seqlens, &shape, answer->workspace,
-                               workspace_size));
-    RPO_TRY(rpo_logprob_gather_backward(context, answer->grad_logits, one->logits, answer->logsumexp,
-                                        one->labels, one->cu_seqlens, one->coef, &shape, answer->workspace,
-                                        workspace_size));
-    return rpo_context_synchronize(context);
+    const size_t rows = (size_t)one->rows, sequences = (size_t)one->num_sequences;
+    const size_t elements = rows * (size_t)one->vocab_size;
+    void *logits, *labels, *cu_seqlens, *coef;
+    RPO_TRY(rpo_device_array_put(arrays, &logits, one->logits, elements, sizeof(float)));
+    RPO_TRY(rpo_device_array_put(arrays, &labels, one->labels, rows, sizeof(int32_t)));
+    RPO_TRY(rpo_device_array_put(arrays, &cu_seqlens, one->cu_seqlens, sequences + 1, sizeof(int32_t)));
+    RPO_TRY(rpo_device_array_put(arrays, &coef, one->coef, sequences, sizeof(float)));
+
+    void *sequence_logps, *token_logps, *logsumexp, *grad_logits, *workspace;
+    size_t size = 0;
+    RPO_TRY(rpo_logprob_gather_workspace_size(arrays->context, &size, &shape));
+    RPO_TRY(rpo_device_array_new(arrays, &sequence_logps, sequences, sizeof(float)));
+    RPO_TRY(rpo_device_array_new(arrays, &token_logps, rows, sizeof(float)));
+    RPO_TRY(rpo_device_array_new(arrays, &logsumexp, rows, sizeof(float)));
+    RPO_TRY(rpo_device_array_new(arrays, &grad_logits, elements, sizeof(float)));
+    RPO_TRY(rpo_device_array_new(arrays, &workspace, size, 1));
+
+    RPO_TRY(rpo_logprob_gather(arrays->context, sequence_logps, token_logps, logsumexp, logits, labels,
+                               cu_seqlens, &shape, workspace, size));
+    RPO_TRY(rpo_logprob_gather_backward(arrays->context, grad_logits, logits, logsumexp, labels, cu_seqlens,
+                                        coef, &shape, workspace, size));
+    RPO_TRY(rpo_device_array_get(arrays, &answer->token_logps, token_logps, rows));
+    RPO_TRY(rpo_device_array_get(arrays, &answer->sequence_logps, sequence_logps, sequences));
+    return rpo_device_array_get(arrays, &answer->grad_logits, grad_logits, elements);
+}
+
+static rpo_status compute(logprob_answer *answer, rpo_context *context, const rpo_logprob_case *one) {
+    rpo_device_arrays arrays = {.context = context};
+    const rpo_status status = compute_on(&arrays, answer, one);
+    rpo_device_arrays_free(&arrays);
+    return status;
 }
 
 static rpo_status write_answer(rpo_text *text, const logprob_answer *answer, const rpo_logprob_case *one) {

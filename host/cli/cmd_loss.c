@@ -3,6 +3,7 @@
 
 #include "host/cli/case_command.h"
 #include "host/cli/cli.h"
+#include "host/cli/device_arrays.h"
 #include "host/cli/loss_case.h"
 
 static const char usage[] =
@@ -24,84 +25,118 @@ static const char usage[] =
     "grad_policy_rejected_logps, chosen_rewards, rejected_rewards.\n";
 
 typedef struct loss_answer {
-    float loss;
+    float *loss; /* [1] */
     float *row_losses;
     int64_t num_row_losses;
     float *weights; /* [m][n]; NULL for kinds that have none */
     float *grad_chosen, *grad_rejected, *chosen_rewards, *rejected_rewards;
-    void *workspace, *weights_workspace;
 } loss_answer;
 
 static void answer_free(loss_answer *answer) {
-    rpo_free(answer->weights_workspace);
-    rpo_free(answer->workspace);
     rpo_free(answer->rejected_rewards);
     rpo_free(answer->chosen_rewards);
     rpo_free(answer->grad_rejected);
     rpo_free(answer->grad_chosen);
     rpo_free(answer->weights);
     rpo_free(answer->row_losses);
+    rpo_free(answer->loss);
+}
+
+/* The case's inputs on the device. */
+static rpo_status put_inputs(rpo_contrast_inputs *inputs, rpo_device_arrays *arrays,
+                             const rpo_loss_case *one) {
+    const size_t m = (size_t)one->m, n = (size_t)one->n, dim = (size_t)one->dim;
+    void *policy_chosen, *policy_rejected, *reference_chosen, *reference_rejected, *chosen, *rejected;
+    RPO_TRY(rpo_device_array_put(arrays, &policy_chosen, one->policy_chosen_logps, m, sizeof(float)));
+    RPO_TRY(rpo_device_array_put(arrays, &policy_rejected, one->policy_rejected_logps, n, sizeof(float)));
+    RPO_TRY(rpo_device_array_put(arrays, &reference_chosen, one->reference_chosen_logps, m, sizeof(float)));
+    RPO_TRY(
+        rpo_device_array_put(arrays, &reference_rejected, one->reference_rejected_logps, n, sizeof(float)));
+    RPO_TRY(rpo_device_array_put(arrays, &chosen, one->chosen_embeddings, m * dim, sizeof(float)));
+    RPO_TRY(rpo_device_array_put(arrays, &rejected, one->rejected_embeddings, n * dim, sizeof(float)));
+    *inputs = (rpo_contrast_inputs){.struct_size = sizeof *inputs,
+                                    .policy_chosen_logps = policy_chosen,
+                                    .policy_rejected_logps = policy_rejected,
+                                    .reference_chosen_logps = reference_chosen,
+                                    .reference_rejected_logps = reference_rejected,
+                                    .chosen_embeddings = chosen,
+                                    .rejected_embeddings = rejected,
+                                    .embedding_dtype = RPO_FLOAT32,
+                                    .m = one->m,
+                                    .n = one->n,
+                                    .dim = one->dim};
+    return RPO_OK;
 }
 
 /* The weights as a matrix, which only this command ever forms. */
-static rpo_status compute_weights(loss_answer *answer, rpo_context *context, const rpo_loss_case *one) {
-    const rpo_loss_kind kind = one->options.kind;
-    if (!rpo_loss_kind_needs_embeddings(kind) && kind != RPO_LOSS_RPO_UNIFORM)
+static rpo_status compute_weights(loss_answer *answer, rpo_device_arrays *arrays,
+                                  const rpo_contrast_inputs *inputs, const rpo_loss_options *options) {
+    if (!rpo_loss_kind_needs_embeddings(options->kind) && options->kind != RPO_LOSS_RPO_UNIFORM)
         return RPO_OK;
-    const size_t count = (size_t)one->m * (size_t)one->n;
-    answer->weights = rpo_alloc_array(count, sizeof(float));
-    if (answer->weights == NULL)
-        return RPO_ERROR_OUT_OF_MEMORY;
-    if (kind == RPO_LOSS_RPO_UNIFORM) {
+    const size_t count = (size_t)inputs->m * (size_t)inputs->n;
+    if (options->kind == RPO_LOSS_RPO_UNIFORM) {
+        answer->weights = rpo_alloc_array(count, sizeof(float));
+        if (answer->weights == NULL)
+            return RPO_ERROR_OUT_OF_MEMORY;
         for (size_t i = 0; i < count; ++i)
             answer->weights[i] = 1.0f;
         return RPO_OK;
     }
     size_t size = 0;
-    RPO_TRY(rpo_prompt_similarity_workspace_size(context, &size, one->m, one->n, one->dim, RPO_FLOAT32));
-    answer->weights_workspace = rpo_alloc_array(size, 1);
-    if (answer->weights_workspace == NULL)
-        return RPO_ERROR_OUT_OF_MEMORY;
-    return rpo_contrast_weights(context, answer->weights, one->chosen_embeddings, one->rejected_embeddings,
-                                one->m, one->n, one->dim, RPO_FLOAT32, one->options.tau,
-                                one->options.weight_scale, answer->weights_workspace, size);
+    void *weights, *workspace;
+    RPO_TRY(rpo_prompt_similarity_workspace_size(arrays->context, &size, inputs->m, inputs->n, inputs->dim,
+                                                 inputs->embedding_dtype));
+    RPO_TRY(rpo_device_array_new(arrays, &weights, count, sizeof(float)));
+    RPO_TRY(rpo_device_array_new(arrays, &workspace, size, 1));
+    RPO_TRY(rpo_contrast_weights(arrays->context, weights, inputs->chosen_embeddings,
+                                 inputs->rejected_embeddings, inputs->m, inputs->n, inputs->dim,
+                                 inputs->embedding_dtype, options->tau, options->weight_scale, workspace,
+                                 size));
+    return rpo_device_array_get(arrays, &answer->weights, weights, count);
+}
+
+static rpo_status compute_loss(loss_answer *answer, rpo_device_arrays *arrays,
+                               const rpo_contrast_inputs *inputs, const rpo_loss_options *options) {
+    const size_t m = (size_t)inputs->m, n = (size_t)inputs->n;
+    const size_t rows = options->kind == RPO_LOSS_KTO_SIMPLE ? m + n : m;
+    void *loss, *row_losses, *grad_chosen, *grad_rejected, *chosen_rewards, *rejected_rewards, *workspace;
+    size_t size = 0;
+    RPO_TRY(rpo_contrast_loss_workspace_size(arrays->context, &size, inputs, options));
+    RPO_TRY(rpo_device_array_new(arrays, &loss, 1, sizeof(float)));
+    RPO_TRY(rpo_device_array_new(arrays, &row_losses, rows, sizeof(float)));
+    RPO_TRY(rpo_device_array_new(arrays, &grad_chosen, m, sizeof(float)));
+    RPO_TRY(rpo_device_array_new(arrays, &grad_rejected, n, sizeof(float)));
+    RPO_TRY(rpo_device_array_new(arrays, &chosen_rewards, m, sizeof(float)));
+    RPO_TRY(rpo_device_array_new(arrays, &rejected_rewards, n, sizeof(float)));
+    RPO_TRY(rpo_device_array_new(arrays, &workspace, size, 1));
+    const rpo_contrast_outputs outputs = {.struct_size = sizeof outputs,
+                                          .loss = loss,
+                                          .row_losses = row_losses,
+                                          .grad_chosen_logps = grad_chosen,
+                                          .grad_rejected_logps = grad_rejected,
+                                          .chosen_rewards = chosen_rewards,
+                                          .rejected_rewards = rejected_rewards};
+    RPO_TRY(rpo_contrast_loss(arrays->context, &outputs, inputs, options, workspace, size));
+    RPO_TRY(rpo_device_array_get(arrays, &answer->loss, loss, 1));
+    RPO_TRY(rpo_device_array_get(arrays, &answer->row_losses, row_losses, rows));
+    RPO_TRY(rpo_device_array_get(arrays, &answer->grad_chosen, grad_chosen, m));
+    RPO_TRY(rpo_device_array_get(arrays, &answer->grad_rejected, grad_rejected, n));
+    RPO_TRY(rpo_device_array_get(arrays, &answer->chosen_rewards, chosen_rewards, m));
+    RPO_TRY(rpo_device_array_get(arrays, &answer->rejected_rewards, rejected_rewards, n));
+    answer->num_row_losses = (int64_t)rows;
+    return RPO_OK;
 }
 
 static rpo_status compute(loss_answer *answer, rpo_context *context, const rpo_loss_case *one) {
-    const rpo_contrast_inputs inputs = {.struct_size = sizeof inputs,
-                                        .policy_chosen_logps = one->policy_chosen_logps,
-                                        .policy_rejected_logps = one->policy_rejected_logps,
-                                        .reference_chosen_logps = one->reference_chosen_logps,
-                                        .reference_rejected_logps = one->reference_rejected_logps,
-                                        .chosen_embeddings = one->chosen_embeddings,
-                                        .rejected_embeddings = one->rejected_embeddings,
-                                        .embedding_dtype = RPO_FLOAT32,
-                                        .m = one->m,
-                                        .n = one->n,
-                                        .dim = one->dim};
-    const size_t m = (size_t)one->m, n = (size_t)one->n;
-    size_t size = 0;
-    RPO_TRY(rpo_contrast_loss_workspace_size(context, &size, &inputs, &one->options));
-    answer->num_row_losses = one->options.kind == RPO_LOSS_KTO_SIMPLE ? one->m + one->n : one->m;
-    answer->row_losses = rpo_alloc_array((size_t)answer->num_row_losses, sizeof(float));
-    answer->grad_chosen = rpo_alloc_array(m, sizeof(float));
-    answer->grad_rejected = rpo_alloc_array(n, sizeof(float));
-    answer->chosen_rewards = rpo_alloc_array(m, sizeof(float));
-    answer->rejected_rewards = rpo_alloc_array(n, sizeof(float));
-    answer->workspace = rpo_alloc_array(size, 1);
-    if (answer->row_losses == NULL || answer->grad_chosen == NULL || answer->grad_rejected == NULL ||
-        answer->chosen_rewards == NULL || answer->rejected_rewards == NULL || answer->workspace == NULL)
-        return RPO_ERROR_OUT_OF_MEMORY;
-    const rpo_contrast_outputs outputs = {.struct_size = sizeof outputs,
-                                          .loss = &answer->loss,
-                                          .row_losses = answer->row_losses,
-                                          .grad_chosen_logps = answer->grad_chosen,
-                                          .grad_rejected_logps = answer->grad_rejected,
-                                          .chosen_rewards = answer->chosen_rewards,
-                                          .rejected_rewards = answer->rejected_rewards};
-    RPO_TRY(rpo_contrast_loss(context, &outputs, &inputs, &one->options, answer->workspace, size));
-    RPO_TRY(compute_weights(answer, context, one));
-    return rpo_context_synchronize(context);
+    rpo_device_arrays arrays = {.context = context};
+    rpo_contrast_inputs inputs;
+    rpo_status status = put_inputs(&inputs, &arrays, one);
+    if (status == RPO_OK)
+        status = compute_loss(answer, &arrays, &inputs, &one->options);
+    if (status == RPO_OK)
+        status = compute_weights(answer, &arrays, &inputs, &one->options);
+    rpo_device_arrays_free(&arrays);
+    return status;
 }
 
 static rpo_status append_list(rpo_text *text, const char *name, const float *values, int64_t count,
@@ -112,7 +147,7 @@ static rpo_status append_list(rpo_text *text, const char *name, const float *val
 
 static rpo_status write_answer(rpo_text *text, const loss_answer *answer, const rpo_loss_case *one) {
     RPO_TRY(rpo_text_printf(text, "{\"loss\": "));
-    RPO_TRY(rpo_json_append_number(text, (double)answer->loss));
+    RPO_TRY(rpo_json_append_number(text, (double)answer->loss[0]));
     RPO_TRY(append_list(text, "row_losses", answer->row_losses, answer->num_row_losses, 0));
     if (answer->weights != NULL)
         RPO_TRY(append_list(text, "weights", answer->weights, one->m * one->n, one->n));

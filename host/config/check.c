@@ -65,15 +65,27 @@ static rpo_status check_loss(rpo_config *config) {
     return RPO_OK;
 }
 
+/* A backend may have the preference ops and no more. */
+static bool can_train_on(rpo_device device) {
+    const rpo_backend *backend = rpo_backend_find(device);
+    return backend != NULL && backend->supports(RPO_OP_MODEL, RPO_FLOAT32);
+}
+
+rpo_device rpo_config_device(const rpo_config *config) {
+    const rpo_run_device wanted = config->run.device;
+    const bool on_cuda =
+        wanted == RPO_RUN_DEVICE_CUDA || (wanted == RPO_RUN_DEVICE_AUTO && can_train_on(RPO_DEVICE_CUDA));
+    return on_cuda ? RPO_DEVICE_CUDA : RPO_DEVICE_CPU;
+}
+
 static rpo_status check_device(const rpo_config *config) {
-    const bool has_cuda = rpo_backend_find(RPO_DEVICE_CUDA) != NULL;
-    if (config->run.device == RPO_RUN_DEVICE_CUDA && !has_cuda) {
+    const rpo_device device = rpo_config_device(config);
+    if (!can_train_on(device)) {
         rpo_config_fault(config, "run.device",
-                         "is cuda, but this build has no CUDA backend; must be auto or cpu");
+                         "is cuda, but this build cannot train with CUDA; must be auto or cpu");
         return RPO_ERROR_UNSUPPORTED; /* the machine's lack rather than the user's mistake */
     }
-    const bool on_cpu = config->run.device == RPO_RUN_DEVICE_CPU || !has_cuda;
-    if (on_cpu && config->run.dtype != RPO_FLOAT32)
+    if (device == RPO_DEVICE_CPU && config->run.dtype != RPO_FLOAT32)
         return rpo_config_fault(config, "run.dtype", "is %s; must be float32 on the CPU",
                                 rpo_dtype_name(config->run.dtype));
     return RPO_OK;

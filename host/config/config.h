@@ -78,6 +78,9 @@ void rpo_config_free(rpo_config *config);
  * from it is the same configuration. */
 rpo_status rpo_config_to_json(const rpo_config *config, rpo_text *text);
 
+/* The device of a run: what run.device names, or the best one that this build can train on for auto. */
+rpo_device rpo_config_device(const rpo_config *config);
+
 /* Every key with its default, what is allowed and what it means: `rpo help config`. */
 rpo_status rpo_config_append_help(rpo_text *text);
 

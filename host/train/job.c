@@ -1,16 +1,10 @@
 /* job.c - loading what a run works on, and checking that the parts fit each other. */
 #include "host/train/job.h"
 
-#include "kernels/op_table.h"
-
 static rpo_status open_context(rpo_job *job) {
     rpo_context_options options = RPO_CONTEXT_OPTIONS_INIT;
-    const rpo_run_device wanted = job->config->run.device;
-    const bool has_cuda = rpo_backend_find(RPO_DEVICE_CUDA) != NULL;
     options.num_threads = (int)job->config->run.threads;
-    options.device = wanted == RPO_RUN_DEVICE_CUDA || (wanted == RPO_RUN_DEVICE_AUTO && has_cuda)
-                         ? RPO_DEVICE_CUDA
-                         : RPO_DEVICE_CPU;
+    options.device = rpo_config_device(job->config);
     return rpo_context_create(&job->context, &options);
 }
 

@@ -28,10 +28,34 @@ typedef struct rpo_linear_logprob_shape {
     rpo_dtype dtype;       /* of hidden, head and grad_hidden */
     rpo_reduction reduction;
     size_t chunk_bytes; /* budget of the logit chunk; 0 = the backend's default. At least one row is held. */
+
+    /* Optional, 0 or NULL unless needed; explained below. */
+    int64_t valid_rows; /* number of labels that are not RPO_IGNORE_LABEL; 0 = unknown */
+    int frozen_head;    /* 1 = grad_head will be NULL: the backward asks for less workspace */
+    void *cache;        /* 64-byte aligned, in the backend's memory; NULL = none */
+    size_t
+        cache_bytes; /* of `cache`; any number helps, rpo_linear_logprob_cache_size is enough for all rows */
 } rpo_linear_logprob_shape;
 
-/* Bytes of workspace; `backward` 0 for the forward, 1 for the backward. Includes the logit chunk and compacted
- * rows; never rows x vocab_size, and never a vocab_size x hidden_size buffer. */
+/*
+ * valid_rows: an accelerator cannot look at the labels without waiting, so it sizes its products by this number,
+ * or by `rows` when unknown, and then ignored rows cost as much as valid ones. A number too large costs time
+ * only. One too small is INVALID_ARGUMENT on the CPU; on an accelerator the log-probs of the sequences that lost
+ * rows and all gradients computed are NaN.
+ *
+ * cache: when the gradient scalars depend on the log-probs, a forward and the backward of the same rows share
+ * work through it: the forward leaves there what the backward would compute first, which saves 2 rows hidden
+ * vocab flops of 8. Pass the same shape, inputs and untouched cache to both. The backward uses the cache up:
+ * another one needs another forward. Rows that do not fit are computed again.
+ */
+
+/* Bytes of a cache for every valid row (`valid_rows`, or `rows` when unknown): vocab_size elements each. */
+RPO_API rpo_status rpo_linear_logprob_cache_size(rpo_context *context, size_t *bytes,
+                                                 const rpo_linear_logprob_shape *shape);
+
+/* Bytes of workspace; `backward` 0 for the forward, 1 for the backward. Includes the logit chunk and
+ * compacted rows; never more of rows x vocab_size than chunk_bytes asks for (on an accelerator by default up to
+ * 1 GiB for a backward, 128 MiB with frozen_head), and never a vocab_size x hidden_size buffer. */
 RPO_API rpo_status rpo_linear_logprob_workspace_size(rpo_context *context, size_t *bytes,
                                                      const rpo_linear_logprob_shape *shape, int backward);
 

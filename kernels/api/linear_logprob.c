@@ -15,6 +15,19 @@ static rpo_status check_shape(const rpo_context *context, const rpo_linear_logpr
     if (shape->hidden_size < 1 || shape->hidden_size > INT32_MAX)
         return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "shape.hidden_size: is %lld; must be 1 to %d",
                              (long long)shape->hidden_size, INT32_MAX);
+    if (shape->valid_rows < 0 || shape->valid_rows > shape->rows)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT,
+                             "shape.valid_rows: is %lld; must be 0 (unknown) to shape.rows, %lld",
+                             (long long)shape->valid_rows, (long long)shape->rows);
+    if (shape->frozen_head != 0 && shape->frozen_head != 1)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "shape.frozen_head: is %d; must be 0 or 1",
+                             shape->frozen_head);
+    if (shape->cache == NULL && shape->cache_bytes > 0)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "shape.cache: is NULL; shape.cache_bytes is %zu",
+                             shape->cache_bytes);
+    if ((uintptr_t)shape->cache % 64 != 0)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "shape.cache: must be 64-byte aligned");
+    RPO_TRY(rpo_check_addressable("logits", shape->rows, shape->vocab_size, RPO_FLOAT32));
     RPO_TRY(rpo_check_addressable("hidden", shape->rows, shape->hidden_size, shape->dtype));
     RPO_TRY(rpo_check_addressable("head", shape->vocab_size, shape->hidden_size, shape->dtype));
     return rpo_check_supported(context, RPO_OP_LINEAR_LOGPROB, "linear_logprob", shape->dtype,
@@ -33,6 +46,13 @@ rpo_status rpo_linear_logprob_workspace_size(rpo_context *context, size_t *bytes
     RPO_TRY(rpo_check_pointers(&(rpo_pointer_check){"bytes", bytes, true}, 1));
     RPO_TRY(check_shape(context, shape));
     return context->backend->preference.linear_logprob_workspace_size(context, bytes, shape, backward);
+}
+
+rpo_status rpo_linear_logprob_cache_size(rpo_context *context, size_t *bytes,
+                                         const rpo_linear_logprob_shape *shape) {
+    RPO_TRY(rpo_check_pointers(&(rpo_pointer_check){"bytes", bytes, true}, 1));
+    RPO_TRY(check_shape(context, shape));
+    return context->backend->preference.linear_logprob_cache_size(context, bytes, shape);
 }
 
 rpo_status rpo_linear_logprob(rpo_context *context, float *sequence_logps, float *token_logps,
@@ -65,6 +85,9 @@ rpo_status rpo_linear_logprob_backward(rpo_context *context, void *grad_hidden, 
         {"cu_seqlens", cu_seqlens, true},
         {"grad_sequence_logps", grad_sequence_logps, shape->num_sequences > 0}};
     RPO_TRY(rpo_check_pointers(pointers, sizeof pointers / sizeof pointers[0]));
+    if (shape->frozen_head && grad_head != NULL)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT,
+                             "grad_head: is given; shape.frozen_head says it is NULL");
     RPO_TRY(check_workspace(context, shape, 1, workspace, workspace_size));
     return context->backend->preference.linear_logprob_backward(
         context, grad_hidden, grad_head, sequence_logps, hidden, head, labels, cu_seqlens,

@@ -63,6 +63,7 @@ const rpo_backend rpo_cpu_backend = {
     .synchronize = cpu_synchronize,
     .describe = cpu_describe,
     .supports = cpu_supports,
+    .device_ops = &rpo_cpu_device_ops,
     .preference =
         {
             .prompt_similarity_workspace_size = rpo_cpu_prompt_similarity_workspace_size,
@@ -76,6 +77,7 @@ const rpo_backend rpo_cpu_backend = {
             .linear_logprob_workspace_size = rpo_cpu_linear_logprob_workspace_size,
             .linear_logprob = rpo_cpu_linear_logprob,
             .linear_logprob_backward = rpo_cpu_linear_logprob_backward,
+            .linear_logprob_cache_size = rpo_cpu_linear_logprob_cache_size,
         },
     .optimizer =
         {

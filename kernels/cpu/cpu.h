@@ -15,9 +15,7 @@ static inline int rpo_cpu_threads(const rpo_context *context) {
     return context->num_threads > 0 ? context->num_threads : 1;
 }
 
-/* Op tables of the rooms; each is defined beside its ops. */
-extern const rpo_preference_ops rpo_cpu_preference_ops;
-extern const rpo_model_ops rpo_cpu_model_ops;
-extern const rpo_optimizer_ops rpo_cpu_optimizer_ops;
+/* kernels/cpu/device.c */
+extern const rpo_device_ops rpo_cpu_device_ops;
 
 #endif

@@ -4,7 +4,8 @@
  * Valid rows are taken in chunks. A chunk's logits are one matmul; each row of them becomes its log-prob and,
  * in the backward, in place its gradient; two more matmuls consume the gradient before the next chunk takes
  * its place. So the memory is one chunk of logits, one of hidden states and a few bytes a row, whatever rows
- * x vocab_size is.
+ * x vocab_size is. Chunks that fit into the caller's cache keep their logits there from a forward to the
+ * backward, which then starts from them.
  *
  * The default chunk is a compromise measured at H = 512, V = 32000: short chunks re-read the whole head and
  * its gradient too often, long ones leave the last-level cache.
@@ -29,6 +30,7 @@ typedef struct linear_job {
     const float *scales;            /* [rows]; NULL in the forward */
     int32_t *valid;                 /* [rows] indices of the valid rows, ascending */
     int64_t num_valid;
+    int64_t cached_rows; /* of the valid ones: their logits stay in shape->cache */
     double *row_logps;   /* [rows] */
     float *chunk_logits; /* [chunk_rows][vocab_size] */
     float *chunk_hidden; /* [chunk_rows][hidden_size] */
@@ -67,6 +69,20 @@ rpo_status rpo_cpu_linear_logprob_workspace_size(rpo_context *context, size_t *b
     return RPO_OK;
 }
 
+/* How many rows of logits a cache of `bytes` holds. */
+static int64_t rows_in_cache(const rpo_linear_logprob_shape *shape, size_t bytes) {
+    const size_t rows = bytes / sizeof(float) / (size_t)shape->vocab_size;
+    return rows < (size_t)shape->rows ? (int64_t)rows : shape->rows;
+}
+
+rpo_status rpo_cpu_linear_logprob_cache_size(rpo_context *context, size_t *bytes,
+                                             const rpo_linear_logprob_shape *shape) {
+    (void)context;
+    const int64_t rows = shape->valid_rows > 0 ? shape->valid_rows : shape->rows;
+    *bytes = (size_t)rows * (size_t)shape->vocab_size * sizeof(float);
+    return RPO_OK;
+}
+
 /* Copies the chunk's hidden rows side by side, or points at them where they already are. */
 static const float *gather_hidden(const linear_job *job, const int32_t *valid, int64_t count,
                                   bool contiguous) {
@@ -88,13 +104,13 @@ static void scatter_grad_hidden(const linear_job *job, const int32_t *valid, int
 }
 
 /* Log-probs of the chunk's rows; in the backward their logits become gradients. */
-static void reduce_chunk(const linear_job *job, const int32_t *valid, int64_t count) {
+static void reduce_chunk(const linear_job *job, float *logits, const int32_t *valid, int64_t count) {
     const int64_t vocab_size = job->shape->vocab_size;
 #pragma omp parallel for schedule(guided) num_threads(rpo_cpu_threads(job->context))
     for (int64_t i = 0; i < count; ++i) {
         const int32_t t = valid[i];
         const int32_t label = job->rows.labels[t];
-        float *row = job->chunk_logits + i * vocab_size;
+        float *row = logits + i * vocab_size;
         const float label_logit = row[label];
         rpo_cpu_logsumexp lse;
         if (job->scales == NULL) {
@@ -107,26 +123,30 @@ static void reduce_chunk(const linear_job *job, const int32_t *valid, int64_t co
     }
 }
 
-static rpo_status run_chunk(const linear_job *job, const int32_t *valid, int64_t count) {
+/* The valid rows begin .. begin + count - 1. */
+static rpo_status run_chunk(const linear_job *job, int64_t begin, int64_t count) {
+    const int32_t *valid = job->valid + begin;
     const int64_t vocab_size = job->shape->vocab_size, hidden_size = job->shape->hidden_size;
     const bool contiguous = valid[count - 1] - valid[0] == count - 1;
     const float *hidden = gather_hidden(job, valid, count, contiguous);
     const rpo_cpu_matrix head = {job->head, hidden_size, false};
+    const bool cached = begin + count <= job->cached_rows;
+    float *logits = cached ? (float *)job->shape->cache + begin * vocab_size : job->chunk_logits;
 
-    RPO_TRY(rpo_cpu_gemm(
-        job->context, job->chunk_logits, vocab_size, (rpo_cpu_matrix){hidden, hidden_size, false},
-        (rpo_cpu_matrix){job->head, hidden_size, true}, count, vocab_size, hidden_size, 1.0f, 0.0f));
-    reduce_chunk(job, valid, count);
+    if (!(cached && job->scales != NULL)) /* else the forward has left them there */
+        RPO_TRY(rpo_cpu_gemm(job->context, logits, vocab_size, (rpo_cpu_matrix){hidden, hidden_size, false},
+                             (rpo_cpu_matrix){job->head, hidden_size, true}, count, vocab_size, hidden_size,
+                             1.0f, 0.0f));
+    reduce_chunk(job, logits, valid, count);
     if (job->grad_head != NULL)
         RPO_TRY(rpo_cpu_gemm(
-            job->context, job->grad_head, hidden_size, (rpo_cpu_matrix){job->chunk_logits, vocab_size, true},
+            job->context, job->grad_head, hidden_size, (rpo_cpu_matrix){logits, vocab_size, true},
             (rpo_cpu_matrix){hidden, hidden_size, false}, vocab_size, hidden_size, count, 1.0f, 1.0f));
     if (job->grad_hidden != NULL) {
         /* The hidden rows are used up, so their chunk may take the gradient. */
         float *out = contiguous ? job->grad_hidden + valid[0] * hidden_size : job->chunk_hidden;
-        RPO_TRY(rpo_cpu_gemm(job->context, out, hidden_size,
-                             (rpo_cpu_matrix){job->chunk_logits, vocab_size, false}, head, count, hidden_size,
-                             vocab_size, 1.0f, 0.0f));
+        RPO_TRY(rpo_cpu_gemm(job->context, out, hidden_size, (rpo_cpu_matrix){logits, vocab_size, false},
+                             head, count, hidden_size, vocab_size, 1.0f, 0.0f));
         if (!contiguous)
             scatter_grad_hidden(job, valid, count);
     }
@@ -149,6 +169,9 @@ static void prepare_rows(linear_job *job) {
 
 static rpo_status run_chunks(linear_job *job, int64_t chunk_rows) {
     prepare_rows(job);
+    if (job->shape->valid_rows > 0 && job->num_valid > job->shape->valid_rows)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "shape.valid_rows: is %lld; the labels have %lld",
+                             (long long)job->shape->valid_rows, (long long)job->num_valid);
     if (job->num_valid == 0)
         return RPO_OK;
     /* Chunks of equal length: a short last one would use the matmul badly. */
@@ -156,7 +179,7 @@ static rpo_status run_chunks(linear_job *job, int64_t chunk_rows) {
     for (int64_t chunk = 0; chunk < num_chunks; ++chunk) {
         const int64_t begin = chunk * job->num_valid / num_chunks;
         const int64_t end = (chunk + 1) * job->num_valid / num_chunks;
-        RPO_TRY(run_chunk(job, job->valid + begin, end - begin));
+        RPO_TRY(run_chunk(job, begin, end - begin));
     }
     return RPO_OK;
 }
@@ -172,6 +195,7 @@ static linear_job job_of(rpo_context *context, const void *hidden, const void *h
                               .num_sequences = shape->num_sequences,
                               .vocab_size = shape->vocab_size,
                               .reduction = shape->reduction};
+    job.cached_rows = shape->cache != NULL ? rows_in_cache(shape, shape->cache_bytes) : 0;
     if (shape->rows == 0) /* the workspace may be NULL */
         return job;
     job.chunk_logits = (float *)next;

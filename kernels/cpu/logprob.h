@@ -32,5 +32,7 @@ rpo_status rpo_cpu_linear_logprob_backward(rpo_context *context, void *grad_hidd
                                            const float *grad_sequence_logps,
                                            const rpo_linear_logprob_shape *shape, void *workspace,
                                            size_t workspace_size);
+rpo_status rpo_cpu_linear_logprob_cache_size(rpo_context *context, size_t *bytes,
+                                             const rpo_linear_logprob_shape *shape);
 
 #endif

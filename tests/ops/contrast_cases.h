@@ -1,10 +1,12 @@
 /*
  * contrast_cases.h - the table of loss cases and what every backend must show on each of them. A backend's
- * test is one call: contrast_cases_run(context). All memory is host memory.
+ * test is one call: contrast_cases_run(context). Data and expectations live in host memory; a device other
+ * than the CPU is given copies (tests/device_memory.h).
  */
 #ifndef RPO_TESTS_OPS_CONTRAST_CASES_H
 #define RPO_TESTS_OPS_CONTRAST_CASES_H
 
+#include "tests/device_buffer.h"
 #include "tests/logprob_testing.h"
 #include "tests/ops/reference_loss.h"
 
@@ -107,6 +109,7 @@ typedef struct contrast_data {
     rpo_loss_options options;
     float *chosen, *rejected, *reference_chosen, *reference_rejected, *chosen_embeddings,
         *rejected_embeddings;
+    size_t misaligned; /* bytes that a device's copies of the embeddings lie past a 256-byte boundary */
 } contrast_data;
 
 static inline float *contrast_scores(uint64_t *state, int64_t count, const float *around, float spread) {
@@ -174,6 +177,78 @@ static inline void contrast_data_free(contrast_data *data) {
     *data = (contrast_data){0};
 }
 
+/* Embeddings become values of `dtype`, which the op will be given; expectations are computed from the same
+ * values as floats. */
+static inline void contrast_data_round(contrast_data *data, rpo_dtype dtype) {
+    const size_t chosen = (size_t)(data->inputs.m * data->inputs.dim);
+    const size_t rejected = (size_t)(data->inputs.n * data->inputs.dim);
+    for (size_t k = 0; data->chosen_embeddings != NULL && k < chosen; ++k)
+        data->chosen_embeddings[k] = round_to(dtype, data->chosen_embeddings[k]);
+    for (size_t k = 0; data->rejected_embeddings != NULL && k < rejected; ++k)
+        data->rejected_embeddings[k] = round_to(dtype, data->rejected_embeddings[k]);
+    data->inputs.embedding_dtype = dtype;
+}
+
+/* ---- the inputs where the op can read them ---- */
+
+typedef struct contrast_placed {
+    rpo_contrast_inputs inputs;
+    void *memory[6]; /* of the device; all NULL on the CPU, which reads the data themselves */
+} contrast_placed;
+
+static inline void *contrast_upload(void **memory, const void *host, size_t bytes, size_t misaligned) {
+    if (host == NULL)
+        return NULL;
+    *memory = device_memory_table()->allocate(bytes + misaligned);
+    cr_assert_not_null(*memory);
+    unsigned char *data = (unsigned char *)*memory + misaligned;
+    device_memory_table()->upload(data, host, bytes);
+    return data;
+}
+
+static inline void *contrast_upload_embeddings(void **memory, const float *rows, int64_t count,
+                                               const contrast_data *data) {
+    const rpo_dtype dtype = data->inputs.embedding_dtype;
+    if (dtype == RPO_FLOAT32)
+        return contrast_upload(memory, rows, (size_t)count * sizeof(float), data->misaligned);
+    uint16_t *bits = malloc((size_t)(count + 1) * sizeof *bits);
+    for (int64_t k = 0; k < count; ++k)
+        bits[k] = dtype == RPO_BFLOAT16 ? bfloat16_bits(rows[k]) : float16_bits(rows[k]);
+    void *placed = contrast_upload(memory, bits, (size_t)count * sizeof *bits, data->misaligned);
+    free(bits);
+    return placed;
+}
+
+static inline contrast_placed contrast_place(const rpo_context *context, const contrast_data *data) {
+    contrast_placed placed = {.inputs = data->inputs};
+    if (rpo_context_device(context) == RPO_DEVICE_CPU)
+        return placed;
+    const int64_t m = data->inputs.m, n = data->inputs.n, dim = data->inputs.dim;
+    const size_t rows = (size_t)m * sizeof(float), columns = (size_t)n * sizeof(float);
+    void **memory = placed.memory;
+    rpo_contrast_inputs *inputs = &placed.inputs;
+    inputs->policy_chosen_logps = contrast_upload(&memory[0], data->chosen, rows, 0);
+    inputs->policy_rejected_logps = contrast_upload(&memory[1], data->rejected, columns, 0);
+    inputs->reference_chosen_logps = contrast_upload(&memory[2], data->reference_chosen, rows, 0);
+    inputs->reference_rejected_logps = contrast_upload(&memory[3], data->reference_rejected, columns, 0);
+    if (data->chosen_embeddings == NULL)
+        return placed;
+    inputs->chosen_embeddings =
+        contrast_upload_embeddings(&memory[4], data->chosen_embeddings, m * dim, data);
+    inputs->rejected_embeddings =
+        data->rejected_embeddings == data->chosen_embeddings
+            ? inputs->chosen_embeddings
+            : contrast_upload_embeddings(&memory[5], data->rejected_embeddings, n * dim, data);
+    return placed;
+}
+
+static inline void contrast_placed_free(contrast_placed *placed) {
+    for (int k = 0; k < 6; ++k)
+        if (placed->memory[k] != NULL)
+            device_memory_table()->release(placed->memory[k]);
+    *placed = (contrast_placed){0};
+}
+
 /* ---- one run of the op, every output between guards ---- */
 
 enum { CONTRAST_OUTPUTS = 8 };
@@ -187,6 +262,27 @@ static inline guarded *contrast_run_at(contrast_run *run, int index) {
                                       &run->grad_rejected, &run->chosen_rewards, &run->rejected_rewards,
                                       &run->margins,       &run->accuracy};
     return all[index];
+}
+
+/* A guarded buffer on the device: the buffer itself on the CPU, else a copy with the guards. */
+static inline unsigned char *guarded_place(const guarded *buffer, const rpo_context *context) {
+    if (rpo_context_device(context) == RPO_DEVICE_CPU)
+        return buffer->base;
+    const size_t room = (buffer->bytes + 63) / 64 * 64 + 2 * GUARD_BYTES;
+    unsigned char *base = device_memory_table()->allocate(room);
+    cr_assert_not_null(base);
+    device_memory_table()->upload(base, buffer->base, room);
+    return base;
+}
+
+/* Brings the copy back, frees it and checks the guards. */
+static inline void guarded_collect(guarded *buffer, unsigned char *base, const char *name) {
+    if (base != buffer->base) {
+        const size_t room = (buffer->bytes + 63) / 64 * 64 + 2 * GUARD_BYTES;
+        device_memory_table()->download(buffer->base, base, room);
+        device_memory_table()->release(base);
+    }
+    guarded_check(buffer, name);
 }
 
 /* Also shows that the workspace asked for suffices exactly and that one byte less is refused. */
@@ -204,30 +300,39 @@ static inline contrast_run contrast_run_new(rpo_context *context, const contrast
         .margins = guarded_new((size_t)(m < n ? m : n) * sizeof(float)),
         .accuracy = guarded_new(sizeof(float)),
     };
+    unsigned char *placed[CONTRAST_OUTPUTS];
+    float *device[CONTRAST_OUTPUTS];
+    for (int k = 0; k < CONTRAST_OUTPUTS; ++k) {
+        placed[k] = guarded_place(contrast_run_at(&run, k), context);
+        device[k] = (float *)(void *)(placed[k] + GUARD_BYTES);
+    }
     const rpo_contrast_outputs outputs = {.struct_size = sizeof outputs,
-                                          .loss = run.loss.data,
-                                          .row_losses = run.row_losses.data,
-                                          .grad_chosen_logps = run.grad_chosen.data,
-                                          .grad_rejected_logps = run.grad_rejected.data,
-                                          .chosen_rewards = run.chosen_rewards.data,
-                                          .rejected_rewards = run.rejected_rewards.data,
-                                          .margins = run.margins.data,
-                                          .accuracy = run.accuracy.data};
+                                          .loss = device[0],
+                                          .row_losses = device[1],
+                                          .grad_chosen_logps = device[2],
+                                          .grad_rejected_logps = device[3],
+                                          .chosen_rewards = device[4],
+                                          .rejected_rewards = device[5],
+                                          .margins = device[6],
+                                          .accuracy = device[7]};
+    contrast_placed inputs = contrast_place(context, data);
     size_t size = 0;
-    rpo_status status = rpo_contrast_loss_workspace_size(context, &size, &data->inputs, &data->options);
+    rpo_status status = rpo_contrast_loss_workspace_size(context, &size, &inputs.inputs, &data->options);
     cr_assert_eq(status, RPO_OK, "%s: %s", name, rpo_last_error());
     guarded workspace = guarded_new(size);
-    void *memory = size > 0 ? workspace.data : NULL;
+    unsigned char *workspace_base = guarded_place(&workspace, context);
+    void *memory = size > 0 ? workspace_base + GUARD_BYTES : NULL;
     if (size > 0)
-        cr_assert_eq(rpo_contrast_loss(context, &outputs, &data->inputs, &data->options, memory, size - 1),
+        cr_assert_eq(rpo_contrast_loss(context, &outputs, &inputs.inputs, &data->options, memory, size - 1),
                      RPO_ERROR_WORKSPACE, "%s: a workspace one byte short was accepted", name);
-    status = rpo_contrast_loss(context, &outputs, &data->inputs, &data->options, memory, size);
+    status = rpo_contrast_loss(context, &outputs, &inputs.inputs, &data->options, memory, size);
     cr_assert_eq(status, RPO_OK, "%s: %s", name, rpo_last_error());
     cr_assert_eq(rpo_context_synchronize(context), RPO_OK);
-    guarded_check(&workspace, name);
+    guarded_collect(&workspace, workspace_base, name);
     guarded_free(&workspace);
+    contrast_placed_free(&inputs);
     for (int k = 0; k < CONTRAST_OUTPUTS; ++k)
-        guarded_check(contrast_run_at(&run, k), name);
+        guarded_collect(contrast_run_at(&run, k), placed[k], name);
     return run;
 }
 
@@ -371,20 +476,29 @@ static inline void contrast_expect_all(const contrast_run *run, const contrast_d
     free(a);
 }
 
-/* Every case on one context: values, gradients, guards, workspace, the same bits twice. */
+/* The data of case k with embeddings of a dtype. */
+static inline contrast_data contrast_case_data(int k, rpo_dtype dtype) {
+    contrast_data data = contrast_data_new(&contrast_cases[k], 1000 + (uint64_t)k);
+    contrast_data_round(&data, dtype);
+    return data;
+}
+
+/* One case: values, gradients, guards, workspace, the same bits twice. */
+static inline void contrast_case_run(rpo_context *context, int k, rpo_dtype dtype) {
+    const char *name = contrast_cases[k].name;
+    contrast_data data = contrast_case_data(k, dtype);
+    contrast_run run = contrast_run_new(context, &data, name);
+    contrast_run again = contrast_run_new(context, &data, name);
+    contrast_runs_equal(&run, &again, name, "two runs");
+    contrast_expect_all(&run, &data, 1001 + (uint64_t)k, name);
+    contrast_run_free(&again);
+    contrast_run_free(&run);
+    contrast_data_free(&data);
+}
+
 static inline void contrast_cases_run(rpo_context *context) {
-    for (int k = 0; k < CONTRAST_CASES; ++k) {
-        const contrast_case *c = &contrast_cases[k];
-        const uint64_t seed = 1000 + (uint64_t)k;
-        contrast_data data = contrast_data_new(c, seed);
-        contrast_run run = contrast_run_new(context, &data, c->name);
-        contrast_run again = contrast_run_new(context, &data, c->name);
-        contrast_runs_equal(&run, &again, c->name, "two runs");
-        contrast_expect_all(&run, &data, seed + 1, c->name);
-        contrast_run_free(&again);
-        contrast_run_free(&run);
-        contrast_data_free(&data);
-    }
+    for (int k = 0; k < CONTRAST_CASES; ++k)
+        contrast_case_run(context, k, RPO_FLOAT32);
 }
 
 /* Every case gives the same bits on both contexts (other thread counts of one backend). */

@@ -239,6 +239,67 @@ Test(linear_logprob, agrees_with_float64) {
         check_case(&cases[i], RPO_DEVICE_CPU, 500 + i);
 }
 
+/* Forward, backward and results of a fresh run with a cache of `bytes` and the number of valid rows told. */
+static void check_cached(const linear_run *plain, const linear_case *one, rpo_context *context, uint64_t seed,
+                         size_t bytes) {
+    linear_run run = run_new(one, context, seed);
+    guarded cache = guarded_new(bytes);
+    run.shape.cache = cache.data;
+    run.shape.cache_bytes = bytes;
+    for (int64_t s = 0; s < one->num_sequences; ++s)
+        run.shape.valid_rows += packed_valid(&run.batch, s);
+    run_forward(&run, context);
+    cr_assert(same_bits(run.token_logps.data, plain->token_logps.data, run.token_logps.bytes),
+              "%s: a cache of %zu bytes changes log-probs", one->name, bytes);
+    run_backward(&run, context, run.sequence_logps.data, false);
+    cr_assert(same_bits(run.grad_hidden.data, plain->grad_hidden.data, run.grad_hidden.bytes) &&
+                  same_bits(run.grad_head.data, plain->grad_head.data, run.grad_head.bytes) &&
+                  same_bits(run.sequence_logps.data, plain->sequence_logps.data, run.sequence_logps.bytes),
+              "%s: a cache of %zu bytes changes the backward", one->name, bytes);
+    guarded_check(&cache, "cache");
+    check_guards(&run);
+    guarded_free(&cache);
+    run_free(&run);
+}
+
+Test(linear_logprob, cache_changes_nothing) {
+    rpo_context *context = test_context(RPO_DEVICE_CPU, 2);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        linear_run plain = run_new(&cases[i], context, 700 + i);
+        size_t bytes = 0;
+        cr_assert_eq(rpo_linear_logprob_cache_size(context, &bytes, &plain.shape), RPO_OK);
+        run_forward(&plain, context);
+        run_backward(&plain, context, plain.sequence_logps.data, false);
+        check_cached(&plain, &cases[i], context, 700 + i, bytes);
+        check_cached(&plain, &cases[i], context, 700 + i, bytes / 3);
+        run_free(&plain);
+    }
+    rpo_context_free(context);
+}
+
+/* The backward really starts from what the forward left: with other exponents in the cache, other gradients.
+ */
+Test(linear_logprob, backward_reads_the_cache) {
+    const linear_case one = {"cache", 20, 2, 8, 30, MASK_NONE, RPO_REDUCTION_SUM, 4096, 0.5f};
+    rpo_context *context = test_context(RPO_DEVICE_CPU, 2);
+    linear_run run = run_new(&one, context, 41), plain = run_new(&one, context, 41);
+    run_backward(&plain, context, NULL, true);
+    guarded cache = guarded_new((size_t)(one.rows * one.vocab_size) * sizeof(float));
+    run.shape.cache = cache.data;
+    run.shape.cache_bytes = cache.bytes;
+    run_forward(&run, context);
+    ((float *)cache.data)[5] += 3.0f;
+    run_backward(&run, context, NULL, true);
+    const size_t row = (size_t)one.hidden_size * sizeof(float);
+    cr_assert(!same_bits(run.grad_hidden.data, plain.grad_hidden.data, row));
+    cr_assert(same_bits((char *)run.grad_hidden.data + row, (char *)plain.grad_hidden.data + row,
+                        run.grad_hidden.bytes - row));
+    guarded_free(&cache);
+    run_free(&plain);
+    run_free(&run);
+    rpo_context_free(context);
+}
+
 /* The gather op on the same logits, computed here, gives the same log-probs. */
 Test(linear_logprob, agrees_with_gather) {
     const linear_case one = {"gather", 50, 4, 24, 130, MASK_HALF, RPO_REDUCTION_AVERAGE, 4096, 0.5f};
@@ -322,7 +383,11 @@ Test(linear_logprob, directional_derivatives) {
 /* The memory asked for grows with the chunk, not with rows x vocabulary, and knows no vocabulary x hidden. */
 Test(linear_logprob, workspace_is_bounded) {
     rpo_context *context = test_context(RPO_DEVICE_CPU, 2);
-    rpo_linear_logprob_shape shape = {sizeof shape, 8192, 4096, 128256, 8, RPO_FLOAT32, RPO_REDUCTION_SUM, 0};
+    rpo_linear_logprob_shape shape = {.struct_size = sizeof shape,
+                                      .rows = 8192,
+                                      .hidden_size = 4096,
+                                      .vocab_size = 128256,
+                                      .num_sequences = 8};
     size_t bytes = 0;
     cr_assert_eq(rpo_linear_logprob_workspace_size(context, &bytes, &shape, 1), RPO_OK);
     cr_assert(bytes <= ((size_t)64 << 20), "%zu bytes", bytes);

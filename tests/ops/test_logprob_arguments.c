@@ -22,8 +22,11 @@ static valid_call valid_call_new(void) {
     valid_call call = {.labels = {1, RPO_IGNORE_LABEL, 3}, .cu_seqlens = {0, 2, 3}, .coef = {1.0f, -1.0f}};
     call.context = test_context(RPO_DEVICE_CPU, 1);
     call.shape = (rpo_logprob_shape){sizeof(rpo_logprob_shape), 3, 4, 2, 0, RPO_FLOAT32, RPO_REDUCTION_SUM};
-    call.linear_shape = (rpo_linear_logprob_shape){
-        sizeof(rpo_linear_logprob_shape), 3, 2, 4, 2, RPO_FLOAT32, RPO_REDUCTION_SUM, 0};
+    call.linear_shape = (rpo_linear_logprob_shape){.struct_size = sizeof(rpo_linear_logprob_shape),
+                                                   .rows = 3,
+                                                   .hidden_size = 2,
+                                                   .vocab_size = 4,
+                                                   .num_sequences = 2};
     call.workspace = guarded_new(4096);
     return call;
 }
@@ -179,5 +182,47 @@ Test(logprob_arguments, null_pointers) {
            RPO_ERROR_INVALID_ARGUMENT, "head");
     expect(rpo_linear_logprob_workspace_size(call.context, NULL, &call.linear_shape, 0),
            RPO_ERROR_INVALID_ARGUMENT, "bytes");
+    valid_call_free(&call);
+}
+
+/* What the optional fields of the linear op's shape must hold. */
+Test(logprob_arguments, optional_fields_of_the_linear_shape) {
+    static float cache[32];
+    static const struct {
+        int64_t valid_rows;
+        int frozen_head;
+        size_t misalignment, cache_bytes;
+        bool null_cache;
+        const char *words;
+    } bad[] = {
+        {4, 0, 0, 0, true, "shape.valid_rows: is 4; must be 0 (unknown) to shape.rows, 3"},
+        {-1, 0, 0, 0, true, "shape.valid_rows: is -1"},
+        {1, 0, 0, 0, true, "shape.valid_rows: is 1; the labels have 2"},
+        {0, 2, 0, 0, true, "shape.frozen_head: is 2; must be 0 or 1"},
+        {0, 0, 0, 8, true, "shape.cache: is NULL; shape.cache_bytes is 8"},
+        {0, 0, 4, 8, false, "shape.cache: must be 64-byte aligned"},
+    };
+    char *aligned = (char *)(((uintptr_t)cache + 63) / 64 * 64);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; ++i)
+        for (int backward_too = 0; backward_too < 2; ++backward_too) {
+            valid_call call = valid_call_new();
+            call.linear_shape.valid_rows = bad[i].valid_rows;
+            call.linear_shape.frozen_head = bad[i].frozen_head;
+            call.linear_shape.cache = bad[i].null_cache ? NULL : aligned + bad[i].misalignment;
+            call.linear_shape.cache_bytes = bad[i].cache_bytes;
+            expect(backward_too ? linear_backward(&call) : linear(&call), RPO_ERROR_INVALID_ARGUMENT,
+                   bad[i].words);
+            valid_call_free(&call);
+        }
+}
+
+Test(logprob_arguments, frozen_head_has_no_gradient) {
+    valid_call call = valid_call_new();
+    float grad_head[4][2];
+    call.linear_shape.frozen_head = 1;
+    expect(rpo_linear_logprob_backward(call.context, call.grad_hidden, &grad_head[0][0], NULL, call.hidden,
+                                       call.head, call.labels, call.cu_seqlens, call.coef, &call.linear_shape,
+                                       call.workspace.data, call.workspace.bytes),
+           RPO_ERROR_INVALID_ARGUMENT, "grad_head: is given; shape.frozen_head says it is NULL");
     valid_call_free(&call);
 }

@@ -1,0 +1,367 @@
+/*
+ * contrast_small.cu - the RPO losses over up to 512 x 512 pairs in one launch.
+ *
+ *   version 1  a block owns 4 rows and all columns, so that the softmax of a row never leaves its block and
+ *              similarities are computed once: 4 x n of them stay in shared memory. Row sums end in the
+ * block; column sums go to memory as one partial a block, and the block that finishes last, told by a ticket,
+ * adds them in the order of the blocks. 4 rows a block rather than more: a batch of 64 pairs then spreads
+ * over 16 SMs, and 512 over 128. Every block reads all column embeddings (98 KB at n = 64, dim = 384 in
+ * float32; from L2 after the first), which bounds it to small n. The alternatives: one block for everything
+ * does 1.6 M multiply-adds at 64 x 64 x 384 on one SM, some 7 us at its peak; the tiled version needs five
+ * launches. Not yet measured on a GPU.
+ *
+ * The ticket is zeroed by a memset in front of the launch: workspaces arrive uninitialised, and a ticket kept
+ * elsewhere would tie together launches that may run at the same time (graphs on several streams).
+ */
+#include "kernels/cuda/contrast.cuh"
+#include "kernels/cuda/device/convert.cuh"
+#include "kernels/cuda/launch.cuh"
+
+namespace {
+
+constexpr int kRows = 4;
+constexpr int kThreads = 512;
+constexpr int kWarps = kThreads / kWarpThreads;
+constexpr int kColumnLanes = 8; /* lanes that share a column: 8 x 16 bytes are a cache line */
+constexpr int kLargest = 512;   /* rows and columns */
+
+struct small_plan {
+    int blocks;
+    size_t shared_bytes;
+};
+
+struct small_workspace {
+    unsigned *ticket;     /* [1] */
+    double *block_losses; /* [blocks] */
+    float *column_sums;   /* [blocks][n] */
+    size_t bytes;
+};
+
+small_plan choose_small(const rpo_contrast_inputs *inputs, bool weighted) {
+    small_plan plan = {};
+    plan.blocks = static_cast<int>((inputs->m + kRows - 1) / kRows);
+    plan.shared_bytes =
+        weighted ? kRows * static_cast<size_t>(inputs->dim + inputs->n + 4) * sizeof(float) : 0;
+    return plan;
+}
+
+small_workspace lay_out(void *memory, const rpo_contrast_inputs *inputs) {
+    small_workspace workspace = {};
+    const int64_t blocks = (inputs->m + kRows - 1) / kRows;
+    workspace.ticket = contrast_carve<unsigned>(memory, &workspace.bytes, 1);
+    workspace.block_losses = contrast_carve<double>(memory, &workspace.bytes, blocks);
+    workspace.column_sums = contrast_carve<float>(memory, &workspace.bytes, blocks * inputs->n);
+    return workspace;
+}
+
+/* Row strides of the two shared arrays: multiples of 4 floats, for 16-byte loads. */
+__device__ __forceinline__ int64_t embedding_stride(const rpo_contrast_inputs &inputs) {
+    return (inputs.dim + 3) / 4 * 4;
+}
+
+/* 0 for a zero norm, NaN for a non-finite vector. */
+__device__ __forceinline__ float inverse_of(double squares) {
+    if (!(squares <= DBL_MAX))
+        return NAN;
+    const double norm = sqrt(squares);
+    return norm < static_cast<double>(FLT_MIN) ? 0.0f : static_cast<float>(1.0 / norm);
+}
+
+/* One warp a row: e / |e| into shared memory, so that products of long vectors do not overflow. */
+template <typename T>
+__device__ void load_rows(float *embeddings, const rpo_contrast_inputs &inputs, int64_t first_row) {
+    const int warp = static_cast<int>(threadIdx.x) / kWarpThreads,
+              lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+    if (warp < kRows) {
+        const int64_t row = first_row + warp;
+        const T *source =
+            static_cast<const T *>(inputs.chosen_embeddings) + (row < inputs.m ? row : 0) * inputs.dim;
+        double squares = 0.0;
+        for (int64_t k = lane; k < inputs.dim; k += kWarpThreads) {
+            const double x = static_cast<double>(rpo_to_float(source[k]));
+            squares += x * x;
+        }
+        const float inverse = inverse_of(rpo_warp_sum(squares));
+        for (int64_t k = lane; k < inputs.dim; k += kWarpThreads)
+            embeddings[warp * embedding_stride(inputs) + k] = rpo_to_float(source[k]) * inverse;
+    }
+}
+
+/* What 8 lanes gather about one column. */
+struct column_products {
+    float dot[kRows];
+    double squares;
+};
+
+__device__ __forceinline__ void add_element(column_products *products, const float *embeddings,
+                                            int64_t stride, int64_t k, float x) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r)
+        products->dot[r] += embeddings[r * stride + k] * x;
+    products->squares += static_cast<double>(x) * static_cast<double>(x);
+}
+
+template <typename T>
+__device__ column_products multiply_column(const float *embeddings, int64_t stride, const T *column,
+                                           int64_t dim, bool aligned) {
+    constexpr int kVector = rpo_vector<T>::kCount;
+    const int part = static_cast<int>(threadIdx.x) % kColumnLanes;
+    column_products products = {};
+    if (aligned) {
+#pragma unroll 4
+        for (int64_t k = part * kVector; k < dim; k += kColumnLanes * kVector) {
+            const rpo_vector<T> vector = rpo_load_vector(column + k);
+#pragma unroll
+            for (int e = 0; e < kVector; ++e)
+                add_element(&products, embeddings, stride, k + e, rpo_to_float(vector.element[e]));
+        }
+    } else {
+        for (int64_t k = part; k < dim; k += kColumnLanes)
+            add_element(&products, embeddings, stride, k, rpo_to_float(column[k]));
+    }
+    for (int offset = 1; offset < kColumnLanes; offset *= 2) {
+#pragma unroll
+        for (int r = 0; r < kRows; ++r)
+            products.dot[r] += __shfl_xor_sync(kFullWarp, products.dot[r], offset);
+        products.squares += __shfl_xor_sync(kFullWarp, products.squares, offset);
+    }
+    return products;
+}
+
+/* cosines[r][j] of the block's rows with every column; each column embedding is read once. */
+template <typename T>
+__device__ void fill_cosines(float *cosines, const float *embeddings, const rpo_contrast_inputs &inputs) {
+    const T *columns = static_cast<const T *>(inputs.rejected_embeddings);
+    const bool aligned = reinterpret_cast<uintptr_t>(columns) % 16 == 0 && inputs.dim * sizeof(T) % 16 == 0;
+    constexpr int kColumnsAtOnce = kThreads / kColumnLanes;
+    for (int64_t base = 0; base < inputs.n; base += kColumnsAtOnce) {
+        const int64_t j = base + static_cast<int>(threadIdx.x) / kColumnLanes;
+        const column_products products =
+            multiply_column(embeddings, embedding_stride(inputs),
+                            columns + (j < inputs.n ? j : 0) * inputs.dim, inputs.dim, aligned);
+        if (j < inputs.n && threadIdx.x % kColumnLanes == 0) {
+            const float inverse = inverse_of(products.squares);
+            for (int r = 0; r < kRows; ++r)
+                cosines[r * inputs.n + j] = products.dot[r] * inverse;
+        }
+    }
+}
+
+/* One warp a row: its largest cosine, and what turns exponentials into weights. */
+__device__ void find_softmax(float *largest_of, float *factor_of, const float *cosines, int64_t n,
+                             const contrast_constants &constants) {
+    const int warp = static_cast<int>(threadIdx.x) / kWarpThreads,
+              lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+    if (warp < kRows) {
+        const float *row = cosines + warp * n;
+        float largest = -INFINITY, sum = 0.0f;
+        for (int64_t j = lane; j < n; j += kWarpThreads)
+            largest = fmaxf(largest, row[j]);
+        largest = rpo_warp_max(largest);
+        for (int64_t j = lane; j < n; j += kWarpThreads)
+            sum += contrast_exp_distance(row[j], largest, constants.inverse_tau);
+        sum = rpo_warp_sum(sum);
+        if (lane == 0) {
+            largest_of[warp] = largest;
+            factor_of[warp] = constants.weight_scale / sum;
+        }
+    }
+}
+
+/* The block's pairs. Leaves each warp's row sums in warp_sums[warp][2 row: loss, + 1: slope] and the block's
+ * column sums in memory. */
+__device__ void add_pairs(float *warp_sums, float *column_sums, const float *cosines, const float *largest_of,
+                          const float *factor_of, const rpo_contrast_inputs &inputs,
+                          const contrast_constants &constants, int64_t first_row, bool weighted) {
+    const float beta = static_cast<float>(constants.beta);
+    float losses[kRows] = {}, slopes[kRows] = {}, chosen[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r)
+        chosen[r] =
+            first_row + r < inputs.m ? static_cast<float>(contrast_chosen(inputs, first_row + r)) : 0.0f;
+    for (int64_t j = threadIdx.x; j < inputs.n; j += kThreads) {
+        const float rejected = static_cast<float>(contrast_rejected(inputs, j));
+        float column_sum = 0.0f;
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
+            const int64_t row = first_row + r;
+            if (row < inputs.m) {
+                const float weight =
+                    weighted ? factor_of[r] * contrast_exp_distance(cosines[r * inputs.n + j], largest_of[r],
+                                                                    constants.inverse_tau)
+                             : 1.0f;
+                float loss, slope;
+                contrast_pair(weight, row == j ? constants.on_diagonal : constants.off_diagonal, beta,
+                              chosen[r], rejected, &loss, &slope);
+                losses[r] += loss;
+                slopes[r] += slope;
+                column_sum += slope;
+            }
+        }
+        column_sums[j] = column_sum;
+    }
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+        losses[r] = rpo_warp_sum(losses[r]);
+        slopes[r] = rpo_warp_sum(slopes[r]);
+        if (threadIdx.x % kWarpThreads == 0) {
+            warp_sums[threadIdx.x / kWarpThreads * 2 * kRows + 2 * r] = losses[r];
+            warp_sums[threadIdx.x / kWarpThreads * 2 * kRows + 2 * r + 1] = slopes[r];
+        }
+    }
+}
+
+/* Thread r writes row r's outputs and leaves its loss in row_losses. */
+__device__ void finish_rows(double *row_losses, const float *warp_sums, const rpo_contrast_outputs &outputs,
+                            const rpo_contrast_inputs &inputs, const contrast_constants &constants,
+                            int64_t first_row) {
+    if (threadIdx.x >= kRows)
+        return; /* no barrier or collective follows in here */
+    const int r = static_cast<int>(threadIdx.x);
+    const int64_t row = first_row + r;
+    double loss = 0.0, slope = 0.0;
+#pragma unroll
+    for (int warp = 0; warp < kWarps; ++warp) {
+        loss += static_cast<double>(warp_sums[warp * 2 * kRows + 2 * r]);
+        slope += static_cast<double>(warp_sums[warp * 2 * kRows + 2 * r + 1]);
+    }
+    loss *= constants.shared_coefficient;
+    row_losses[r] = loss;
+    if (row < inputs.m) {
+        contrast_store(outputs.row_losses, row, loss);
+        contrast_store(outputs.grad_chosen_logps, row,
+                       -constants.beta / static_cast<double>(inputs.m) * constants.shared_coefficient *
+                           slope);
+    }
+}
+
+/* True in the block that takes the last ticket; what all blocks wrote before is then visible to it. */
+__device__ bool is_last_block(unsigned *ticket, unsigned *taken) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        __threadfence();
+        *taken = gridDim.x == 1 ? 0 : atomicAdd(ticket, 1u);
+        __threadfence();
+    }
+    __syncthreads();
+    return *taken == gridDim.x - 1;
+}
+
+/* All partials, in the order of the blocks. */
+__device__ void finish_columns(const rpo_contrast_outputs &outputs, const rpo_contrast_inputs &inputs,
+                               const contrast_constants &constants, const double *block_losses,
+                               const float *column_sums) {
+    const int blocks = static_cast<int>(gridDim.x);
+    const double rows = static_cast<double>(inputs.m);
+    if (outputs.grad_rejected_logps != NULL)
+        for (int64_t j = threadIdx.x; j < inputs.n; j += kThreads) {
+            double sum = 0.0;
+#pragma unroll 8
+            for (int block = 0; block < blocks; ++block)
+                sum += static_cast<double>(column_sums[block * inputs.n + j]);
+            outputs.grad_rejected_logps[j] =
+                static_cast<float>(constants.beta / rows * constants.shared_coefficient * sum);
+        }
+    if (threadIdx.x < kWarpThreads) {
+        double loss = 0.0;
+        for (int block = static_cast<int>(threadIdx.x); block < blocks; block += kWarpThreads)
+            loss += block_losses[block];
+        loss = rpo_warp_sum(loss);
+        if (threadIdx.x == 0)
+            *outputs.loss = static_cast<float>(loss / rows);
+    }
+}
+
+/* Block b: rows 4 b to 4 b + 3. Dynamic shared memory for weighted kinds: embeddings [4][dim, up to a
+ * multiple of 4] and cosines [4][n]. */
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    contrast_small_kernel(rpo_contrast_outputs outputs, rpo_contrast_inputs inputs,
+                          contrast_constants constants, unsigned *ticket, double *block_losses,
+                          float *column_sums, bool weighted) {
+    RPO_SHARED_DYNAMIC(float, memory);
+    RPO_SHARED(float, softmax, 2 * kRows);
+    RPO_SHARED(float, warp_sums, kWarps * 2 * kRows);
+    RPO_SHARED(double, row_losses, kRows);
+    RPO_SHARED(double, counts, kMaxWarps);
+    RPO_SHARED(unsigned, taken, 1);
+    float *embeddings = memory, *cosines = memory + kRows * embedding_stride(inputs);
+    const int64_t first_row = static_cast<int64_t>(blockIdx.x) * kRows;
+
+    if (weighted) {
+        load_rows<T>(embeddings, inputs, first_row);
+        __syncthreads();
+        fill_cosines<T>(cosines, embeddings, inputs);
+        __syncthreads();
+        find_softmax(softmax, softmax + kRows, cosines, inputs.n, constants);
+        __syncthreads();
+    }
+    add_pairs(warp_sums, column_sums + blockIdx.x * inputs.n, cosines, softmax, softmax + kRows, inputs,
+              constants, first_row, weighted);
+    __syncthreads();
+    finish_rows(row_losses, warp_sums, outputs, inputs, constants, first_row);
+    __syncthreads();
+    if (threadIdx.x == 0)
+        block_losses[blockIdx.x] = (row_losses[0] + row_losses[1]) + (row_losses[2] + row_losses[3]);
+
+    if (blockIdx.x == 0) {
+        const int64_t longer = inputs.m > inputs.n ? inputs.m : inputs.n;
+        double correct = 0.0;
+        for (int64_t i = threadIdx.x; i < longer; i += kThreads)
+            correct += contrast_write_rewards(outputs, inputs, constants.beta, i) ? 1.0 : 0.0;
+        correct = rpo_block_sum(correct, counts);
+        if (threadIdx.x == 0)
+            contrast_write_accuracy(outputs, inputs, correct);
+    }
+    if (is_last_block(ticket, taken))
+        finish_columns(outputs, inputs, constants, block_losses, column_sums);
+}
+
+template <typename T>
+rpo_status launch_small(rpo_context *context, const rpo_contrast_outputs *outputs,
+                        const rpo_contrast_inputs *inputs, const rpo_loss_options *options,
+                        const small_plan &plan, const small_workspace &workspace, bool weighted) {
+    if (plan.blocks > 1)
+        RPO_TRY(rpo_cuda_check(cudaMemsetAsync(workspace.ticket, 0, sizeof *workspace.ticket,
+                                               static_cast<cudaStream_t>(context->stream)),
+                               "contrast_small_kernel: zeroing the ticket"));
+    rpo_launch_choice choice = {};
+    choice.name = "contrast_small_kernel";
+    choice.grid = dim3(static_cast<unsigned>(plan.blocks));
+    choice.block = dim3(kThreads);
+    choice.shared_bytes = plan.shared_bytes;
+    return rpo_launch(context, choice, contrast_small_kernel<T>, *outputs, *inputs,
+                      contrast_constants_of(inputs, options), workspace.ticket, workspace.block_losses,
+                      workspace.column_sums, weighted);
+}
+
+} // namespace
+
+bool rpo_cuda_contrast_is_small(rpo_context *context, const rpo_contrast_inputs *inputs,
+                                const rpo_loss_options *options) {
+    constexpr size_t kStaticBytes = 4096; /* of the block's limit; the kernel declares less than this */
+    if (inputs->m > kLargest || inputs->n > kLargest)
+        return false;
+    const small_plan plan = choose_small(inputs, rpo_loss_kind_needs_embeddings(options->kind) != 0);
+    return plan.shared_bytes + kStaticBytes <= rpo_cuda_state_of(context)->shared_bytes_limit;
+}
+
+size_t rpo_cuda_contrast_small_workspace(const rpo_contrast_inputs *inputs) {
+    return lay_out(NULL, inputs).bytes;
+}
+
+rpo_status rpo_cuda_contrast_small(rpo_context *context, const rpo_contrast_outputs *outputs,
+                                   const rpo_contrast_inputs *inputs, const rpo_loss_options *options,
+                                   void *workspace) {
+    const bool weighted = rpo_loss_kind_needs_embeddings(options->kind) != 0;
+    const small_plan plan = choose_small(inputs, weighted);
+    const small_workspace layout = lay_out(workspace, inputs);
+    switch (weighted ? inputs->embedding_dtype : RPO_FLOAT32) {
+    case RPO_BFLOAT16:
+        return launch_small<__nv_bfloat16>(context, outputs, inputs, options, plan, layout, weighted);
+    case RPO_FLOAT16:
+        return launch_small<__half>(context, outputs, inputs, options, plan, layout, weighted);
+    default:
+        return launch_small<float>(context, outputs, inputs, options, plan, layout, weighted);
+    }
+}

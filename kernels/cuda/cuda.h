@@ -1,0 +1,90 @@
+/*
+ * cuda.h - what the CUDA ops share: the device's figures, launch bookkeeping, the op declarations. Included
+ * by the .cu files, which nvcc compiles for the GPU and simt/ for the CPU.
+ */
+#ifndef RPO_CUDA_CUDA_H
+#define RPO_CUDA_CUDA_H
+
+#include "kernels/error.h"
+#include "kernels/op_table.h"
+
+/* Found once, when the context is opened; ops choose their launches from it and never ask the device again.
+ */
+typedef struct rpo_cuda_state {
+    int compute_capability; /* 80, 90, ... */
+    int num_sms;
+    size_t l2_bytes;
+    size_t shared_bytes_limit; /* dynamic shared memory a block can have */
+    bool debug_sync;           /* RPO_DEBUG_SYNC=1 */
+    bool trace_launch;         /* RPO_TRACE_LAUNCH=1 */
+    void *blas;                /* cublasLtHandle_t */
+    void *timer[2];            /* cudaEvent_t: begin and end */
+} rpo_cuda_state;
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+static inline const rpo_cuda_state *rpo_cuda_state_of(const rpo_context *context) {
+    return (const rpo_cuda_state *)context->state;
+}
+
+/* The parts of rpo_launch that need no template. `error` is a cudaError_t. */
+void rpo_cuda_before_launch(rpo_context *context, const char *name, unsigned grid_x, unsigned grid_y,
+                            unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,
+                            size_t shared_bytes);
+rpo_status rpo_cuda_after_launch(rpo_context *context, const char *name);
+rpo_status rpo_cuda_launch_failed(rpo_context *context, const char *name, int error);
+
+/* DEVICE with "WHAT: cudaErrorName: text" for a failed runtime call; OK for cudaSuccess. */
+rpo_status rpo_cuda_check(int error, const char *what);
+
+/* device_ops.cu */
+extern const rpo_device_ops rpo_cuda_device_ops;
+
+/* The ops; contracts: include/rpo. Arguments arrive checked, pointers are device memory. */
+rpo_status rpo_cuda_prompt_similarity_workspace_size(rpo_context *context, size_t *bytes, int64_t m,
+                                                     int64_t n, int64_t dim, rpo_dtype dtype);
+rpo_status rpo_cuda_prompt_similarity(rpo_context *context, float *similarity, const void *chosen_embeddings,
+                                      const void *rejected_embeddings, int64_t m, int64_t n, int64_t dim,
+                                      rpo_dtype dtype, void *workspace, size_t workspace_size);
+rpo_status rpo_cuda_contrast_weights(rpo_context *context, float *weights, const void *chosen_embeddings,
+                                     const void *rejected_embeddings, int64_t m, int64_t n, int64_t dim,
+                                     rpo_dtype dtype, float tau, rpo_weight_scale scale, void *workspace,
+                                     size_t workspace_size);
+rpo_status rpo_cuda_contrast_loss_workspace_size(rpo_context *context, size_t *bytes,
+                                                 const rpo_contrast_inputs *inputs,
+                                                 const rpo_loss_options *options);
+rpo_status rpo_cuda_contrast_loss(rpo_context *context, const rpo_contrast_outputs *outputs,
+                                  const rpo_contrast_inputs *inputs, const rpo_loss_options *options,
+                                  void *workspace, size_t workspace_size);
+rpo_status rpo_cuda_logprob_gather_workspace_size(rpo_context *context, size_t *bytes,
+                                                  const rpo_logprob_shape *shape);
+rpo_status rpo_cuda_logprob_gather(rpo_context *context, float *sequence_logps, float *token_logps,
+                                   float *logsumexp, const void *logits, const int32_t *labels,
+                                   const int32_t *cu_seqlens, const rpo_logprob_shape *shape, void *workspace,
+                                   size_t workspace_size);
+rpo_status rpo_cuda_logprob_gather_backward(rpo_context *context, void *grad_logits, const void *logits,
+                                            const float *logsumexp, const int32_t *labels,
+                                            const int32_t *cu_seqlens, const float *grad_sequence_logps,
+                                            const rpo_logprob_shape *shape, void *workspace,
+                                            size_t workspace_size);
+rpo_status rpo_cuda_linear_logprob_workspace_size(rpo_context *context, size_t *bytes,
+                                                  const rpo_linear_logprob_shape *shape, int backward);
+rpo_status rpo_cuda_linear_logprob(rpo_context *context, float *sequence_logps, float *token_logps,
+                                   const void *hidden, const void *head, const int32_t *labels,
+                                   const int32_t *cu_seqlens, const rpo_linear_logprob_shape *shape,
+                                   void *workspace, size_t workspace_size);
+rpo_status rpo_cuda_linear_logprob_backward(rpo_context *context, void *grad_hidden, float *grad_head,
+                                            float *sequence_logps, const void *hidden, const void *head,
+                                            const int32_t *labels, const int32_t *cu_seqlens,
+                                            const float *grad_sequence_logps,
+                                            const rpo_linear_logprob_shape *shape, void *workspace,
+                                            size_t workspace_size);
+rpo_status rpo_cuda_linear_logprob_cache_size(rpo_context *context, size_t *bytes,
+                                              const rpo_linear_logprob_shape *shape);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

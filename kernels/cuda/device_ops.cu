@@ -1,0 +1,88 @@
+/* device_ops.cu - memory and time of the GPU for the tools, tests and the bench. Unlike ops these may wait. */
+#include <cuda_runtime.h>
+
+#include "kernels/cuda/gemm.h"
+
+static cudaStream_t stream_of(const rpo_context *context) {
+    return static_cast<cudaStream_t>(context->stream);
+}
+
+static rpo_status allocate(rpo_context *, void **memory, size_t bytes) {
+    *memory = NULL;
+    if (bytes == 0)
+        return RPO_OK;
+    const cudaError_t error = cudaMalloc(memory, bytes);
+    if (error != cudaErrorMemoryAllocation)
+        return rpo_cuda_check(error, "allocating device memory");
+    (void)cudaGetLastError(); /* not sticky: the next call starts clean */
+    return rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "no device memory for %zu bytes", bytes);
+}
+
+static void release(rpo_context *, void *memory) {
+    (void)cudaFree(memory);
+}
+
+static rpo_status copy(rpo_context *context, void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
+    if (bytes == 0)
+        return RPO_OK;
+    RPO_TRY(rpo_cuda_check(cudaMemcpyAsync(to, from, bytes, kind, stream_of(context)), "copying"));
+    return rpo_cuda_check(cudaStreamSynchronize(stream_of(context)), "copying");
+}
+
+static rpo_status copy_in(rpo_context *context, void *device, const void *host, size_t bytes) {
+    return copy(context, device, host, bytes, cudaMemcpyHostToDevice);
+}
+
+static rpo_status copy_out(rpo_context *context, void *host, const void *device, size_t bytes) {
+    return copy(context, host, device, bytes, cudaMemcpyDeviceToHost);
+}
+
+static rpo_status fill(rpo_context *context, void *device, int byte, size_t bytes) {
+    if (bytes == 0)
+        return RPO_OK;
+    return rpo_cuda_check(cudaMemsetAsync(device, byte, bytes, stream_of(context)), "filling device memory");
+}
+
+static rpo_status timer_start(rpo_context *context) {
+    const rpo_cuda_state *state = rpo_cuda_state_of(context);
+    return rpo_cuda_check(cudaEventRecord(static_cast<cudaEvent_t>(state->timer[0]), stream_of(context)),
+                          "starting the timer");
+}
+
+static rpo_status timer_stop(rpo_context *context, double *seconds) {
+    const rpo_cuda_state *state = rpo_cuda_state_of(context);
+    const cudaEvent_t begin = static_cast<cudaEvent_t>(state->timer[0]);
+    const cudaEvent_t end = static_cast<cudaEvent_t>(state->timer[1]);
+    float milliseconds = 0.0f;
+    RPO_TRY(rpo_cuda_check(cudaEventRecord(end, stream_of(context)), "stopping the timer"));
+    RPO_TRY(rpo_cuda_check(cudaEventSynchronize(end), "waiting for the timer"));
+    RPO_TRY(rpo_cuda_check(cudaEventElapsedTime(&milliseconds, begin, end), "reading the timer"));
+    *seconds = 1e-3 * static_cast<double>(milliseconds);
+    return RPO_OK;
+}
+
+static rpo_status copy_device(rpo_context *context, void *to, const void *from, size_t bytes) {
+    if (bytes == 0)
+        return RPO_OK;
+    return rpo_cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_of(context)),
+                          "copying on the device");
+}
+
+static rpo_status matmul(rpo_context *context, void *c, const void *a, const void *b, int64_t size,
+                         rpo_dtype dtype, void *workspace) {
+    rpo_gemm gemm = {};
+    gemm.m = gemm.n = gemm.k = size;
+    gemm.a = a, gemm.lda = size;
+    gemm.b = b, gemm.ldb = size, gemm.transpose_b = true;
+    gemm.c = c, gemm.ldc = size;
+    gemm.operand_dtype = gemm.result_dtype = dtype;
+    gemm.alpha = 1.0f;
+    return rpo_cuda_gemm(context, &gemm, workspace, RPO_MATMUL_WORKSPACE);
+}
+
+static size_t cache_bytes(const rpo_context *context) {
+    return rpo_cuda_state_of(context)->l2_bytes;
+}
+
+extern "C" const rpo_device_ops rpo_cuda_device_ops = {
+    allocate, release, copy_in, copy_out, fill, timer_start, timer_stop, copy_device, matmul, cache_bytes};

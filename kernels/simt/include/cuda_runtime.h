@@ -1,0 +1,123 @@
+/*
+ * cuda_runtime.h - simt's stand-in for the toolkit's header: the part of the CUDA runtime that the backend's
+ * host code calls, carried out on the CPU. Device memory is ordinary memory (so AddressSanitizer guards it),
+ * a stream does everything at once and in order.
+ */
+#ifndef RPO_SIMT_CUDA_RUNTIME_H
+#define RPO_SIMT_CUDA_RUNTIME_H
+
+#include <cstddef>
+#include <tuple>
+#include <utility>
+
+#include "kernels/simt/device.h"
+
+enum cudaError_t {
+    cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorInvalidConfiguration = 9,
+    cudaErrorNoDevice = 100,
+    cudaErrorInvalidDevice = 101,
+    cudaErrorNotSupported = 801,
+    cudaErrorLaunchFailure = 719
+};
+enum cudaMemcpyKind {
+    cudaMemcpyHostToHost = 0,
+    cudaMemcpyHostToDevice = 1,
+    cudaMemcpyDeviceToHost = 2,
+    cudaMemcpyDeviceToDevice = 3,
+    cudaMemcpyDefault = 4
+};
+enum cudaDeviceAttr {
+    cudaDevAttrMultiProcessorCount = 16,
+    cudaDevAttrL2CacheSize = 38,
+    cudaDevAttrComputeCapabilityMajor = 75,
+    cudaDevAttrComputeCapabilityMinor = 76,
+    cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
+};
+enum cudaFuncAttribute {
+    cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
+    cudaFuncAttributePreferredSharedMemoryCarveout = 9
+};
+
+typedef struct CUstream_st *cudaStream_t;
+typedef struct CUevent_st *cudaEvent_t;
+
+struct cudaDeviceProp {
+    char name[256];
+    size_t totalGlobalMem;
+    int major, minor, multiProcessorCount, l2CacheSize;
+    size_t sharedMemPerBlockOptin;
+};
+
+const char *cudaGetErrorName(cudaError_t error);
+const char *cudaGetErrorString(cudaError_t error); /* of a failed launch: what simt found */
+cudaError_t cudaGetLastError();
+cudaError_t cudaPeekAtLastError();
+cudaError_t cudaGetDeviceCount(int *count);
+cudaError_t cudaGetDevice(int *device);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
+cudaError_t cudaRuntimeGetVersion(int *version);
+cudaError_t cudaDriverGetVersion(int *version);
+cudaError_t cudaMalloc(void **memory, size_t size);
+cudaError_t cudaFree(void *memory);
+cudaError_t cudaMemcpy(void *to, const void *from, size_t size, cudaMemcpyKind kind);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind,
+                            cudaStream_t stream = nullptr);
+cudaError_t cudaMemset(void *memory, int value, size_t size);
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t size, cudaStream_t stream = nullptr);
+cudaError_t cudaStreamCreate(cudaStream_t *stream);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaDeviceSynchronize();
+cudaError_t cudaEventCreate(cudaEvent_t *event);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end);
+
+template <typename T> cudaError_t cudaMalloc(T **memory, size_t size) {
+    return cudaMalloc(reinterpret_cast<void **>(memory), size);
+}
+
+namespace simt {
+
+/* Name of the next launch; the backend's one launch function says it so that reports can. */
+void name_next_launch(const char *name);
+cudaError_t launch_erased(dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void *), void *argument);
+
+template <typename... Parameters> struct Call {
+    void (*kernel)(Parameters...);
+    void **arguments;
+
+    template <size_t... Index> void run(std::index_sequence<Index...>) const {
+        kernel(*static_cast<std::remove_reference_t<Parameters> *>(arguments[Index])...);
+    }
+    static void body(void *self) {
+        static_cast<const Call *>(self)->run(std::index_sequence_for<Parameters...>());
+    }
+};
+
+} // namespace simt
+
+template <typename... Parameters>
+cudaError_t cudaLaunchKernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, void **arguments,
+                             size_t shared_bytes = 0, cudaStream_t = nullptr) {
+    simt::Call<Parameters...> call{kernel, arguments};
+    return simt::launch_erased(grid, block, shared_bytes, simt::Call<Parameters...>::body, &call);
+}
+
+template <typename Kernel> cudaError_t cudaFuncSetAttribute(Kernel *, cudaFuncAttribute, int) {
+    return cudaSuccess;
+}
+
+template <typename Kernel>
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, Kernel *, int block_size, size_t) {
+    *blocks = block_size > 0 ? std::max(1, 2048 / block_size) : 1;
+    return cudaSuccess;
+}
+
+#endif
