@@ -54,16 +54,27 @@ static rpo_status time_matmul(rpo_context *context, rpo_dtype dtype, int64_t siz
     return status;
 }
 
+static double flops_of(int64_t size) {
+    return 2.0 * (double)size * (double)size * (double)size;
+}
+
+/* Larger products until they take their time and are no faster for it; then the fastest size again, often. */
 static rpo_status measure_matmul(double *rate, rpo_context *context, rpo_dtype dtype) {
-    int64_t size = MATMUL_SMALLEST;
+    int64_t best_size = MATMUL_SMALLEST;
     double seconds = 0.0;
-    RPO_TRY(time_matmul(context, dtype, size, TRIALS, &seconds));
-    while (seconds < matmul_seconds && size < MATMUL_LARGEST) {
-        size *= 2;
+    *rate = 0.0;
+    for (int64_t size = MATMUL_SMALLEST; size <= MATMUL_LARGEST; size *= 2) {
         RPO_TRY(time_matmul(context, dtype, size, TRIALS, &seconds));
+        const double now = flops_of(size) / seconds;
+        if (seconds >= matmul_seconds && now < 1.3 * *rate)
+            break;
+        if (now > *rate) {
+            *rate = now;
+            best_size = size;
+        }
     }
-    RPO_TRY(time_matmul(context, dtype, size, MEASUREMENTS, &seconds));
-    *rate = 2.0 * (double)size * (double)size * (double)size / seconds;
+    RPO_TRY(time_matmul(context, dtype, best_size, MEASUREMENTS, &seconds));
+    *rate = fmax(*rate, flops_of(best_size) / seconds);
     return RPO_OK;
 }
 

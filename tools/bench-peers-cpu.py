@@ -21,14 +21,15 @@ Extra memory is the growth of the resident set during the work beyond inputs, pa
 """
 
 import argparse
-import ctypes
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
-import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench", "peers"))
+import common
+import formulas
 
 STEP = {"layers": 4, "hidden": 256, "intermediate": 688, "heads": 4, "kv_heads": 4, "rows": 2048, "sequences": 8}
 
@@ -46,26 +47,11 @@ WORK = [
 ]
 
 
-def resident(field):
-    """Bytes of a field of /proc/self/status."""
-    with open("/proc/self/status") as status:
-        return int(re.search(rf"^{field}:\s+(\d+)", status.read(), re.M).group(1)) * 1024
-
-
 def measure(work, gradients, repeats):
     """Median seconds of work() and its peak memory beyond the gradients it leaves (`gradients` bytes)."""
-    work()
-    ctypes.CDLL(None).malloc_trim(0)  # what the allocator merely keeps is not in use
-    seconds = []
-    with open("/proc/self/clear_refs", "w") as refs:
-        refs.write("5")
-    before = resident("VmRSS")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    extra = resident("VmHWM") - before - gradients
-    return {"median_seconds": statistics.median(seconds), "extra_resident_bytes": max(extra, 0)}
+    import torch
+
+    return common.measure(common.Device(torch, cpu=True), work, gradients, repeats)
 
 
 def peer_contrast(torch, sizes, repeats):
@@ -76,11 +62,8 @@ def peer_contrast(torch, sizes, repeats):
 
     def work():
         policy_chosen.grad = policy_rejected.grad = None
-        with torch.no_grad():
-            cosine = torch.nn.functional.normalize(chosen, dim=-1) @ torch.nn.functional.normalize(rejected, dim=-1).T
-            weights = torch.softmax(-(1 - cosine) / tau, dim=-1)
-        scores = (policy_chosen - reference_chosen)[:, None] - (policy_rejected - reference_rejected)[None, :]
-        (-torch.nn.functional.logsigmoid(beta * weights * scores)).mean().backward()
+        formulas.contrast_loss(torch, policy_chosen, policy_rejected, reference_chosen, reference_rejected, chosen,
+                               rejected, beta, tau).backward()
 
     return measure(work, 0, repeats)
 
@@ -94,7 +77,7 @@ def peer_linear(torch, sizes, repeats, frozen):
 
     def work():
         hidden.grad = head.grad = None
-        logps = torch.log_softmax(hidden @ head.T, dim=-1).gather(1, labels[:, None]).squeeze(1)
+        logps = formulas.linear_token_logps(torch, hidden, head, labels)
         (logps * gradients).sum().backward()
 
     def clean():

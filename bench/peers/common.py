@@ -17,9 +17,9 @@ def resident(field):
 class Device:
     """Clock, caches and memory of the device the peers run on."""
 
-    def __init__(self, torch):
+    def __init__(self, torch, cpu=False):
         self.torch = torch
-        self.cuda = torch.cuda.is_available()
+        self.cuda = torch.cuda.is_available() and not cpu
         self.name = "cuda" if self.cuda else "cpu"
         if self.cuda:
             properties = torch.cuda.get_device_properties(0)
