@@ -133,10 +133,11 @@ rpo_status rpo_model_backward(rpo_model *model, const rpo_batch *batch, const fl
     if (batch->num_sequences == 0)
         return RPO_OK;
     RPO_TRY(check_kept(model, batch));
-    model->kept_tokens = 0; /* gate and up are about to be overwritten */
-    model->kept_sequences = 0;
     RPO_TRY(reserve(model, batch));
-    RPO_TRY(head_backward(model, batch, sequence_gradients, sequence_logps));
+    const rpo_status head = head_backward(model, batch, sequence_gradients, sequence_logps);
+    rpo_model_forget_activations(
+        model); /* the head's cache is used up, gate and up are about to be overwritten */
+    RPO_TRY(head);
     for (int64_t layer = model->config.num_hidden_layers - 1; layer >= 0; --layer) {
         RPO_TRY(mlp_backward(model, batch, layer));
         RPO_TRY(attention_block_backward(model, batch, layer));

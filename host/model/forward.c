@@ -36,6 +36,9 @@ rpo_linear_logprob_shape rpo_model_head_shape(const rpo_model *model, const rpo_
         .num_sequences = batch->num_sequences,
         .dtype = RPO_FLOAT32,
         .reduction = RPO_REDUCTION_SUM,
+        .valid_rows = batch->num_labels,
+        .cache = model->head_cached_bytes > 0 ? model->head_cache : NULL,
+        .cache_bytes = model->head_cached_bytes,
     };
 }
 
@@ -150,8 +153,7 @@ static rpo_status mlp_block(rpo_model *model, const rpo_batch *batch, int64_t la
 static rpo_status run_layers(rpo_model *model, const rpo_batch *batch, bool keep_activations) {
     rpo_activations *all = &model->activations;
     const int64_t rows = batch->num_tokens;
-    model->kept_tokens = 0;
-    model->kept_sequences = 0;
+    rpo_model_forget_activations(model);
     RPO_TRY(check_batch(model, batch));
     RPO_TRY(rpo_activations_prepare(model, rows, keep_activations));
     RPO_TRY(reserve_rope(model, batch));
@@ -168,12 +170,32 @@ static rpo_status run_layers(rpo_model *model, const rpo_batch *batch, bool keep
                    model->weights + model->parameters.final_norm, rows);
 }
 
+/* Memory for what the head's backward would compute again: as many rows as the limit allows. */
+static rpo_status reserve_head_cache(rpo_model *model, const rpo_batch *batch) {
+    const rpo_linear_logprob_shape shape = rpo_model_head_shape(model, batch);
+    size_t size = 0;
+    RPO_TRY(rpo_linear_logprob_cache_size(model->context, &size, &shape));
+    size = size < RPO_HEAD_CACHE_LIMIT ? size : RPO_HEAD_CACHE_LIMIT;
+    if (size > model->head_cache_size) {
+        rpo_free(model->head_cache);
+        model->head_cache_size = 0;
+        model->head_cache = rpo_alloc_array(size, 1);
+        if (model->head_cache == NULL)
+            return rpo_error_prefix(RPO_ERROR_OUT_OF_MEMORY, "logits kept for the backward: ");
+        model->head_cache_size = size;
+    }
+    model->head_cached_bytes = size;
+    return RPO_OK;
+}
+
 rpo_status rpo_model_forward(rpo_model *model, const rpo_batch *batch, bool keep_activations,
                              float *sequence_logps, float *token_logps) {
     if (batch->num_sequences == 0)
         return RPO_OK;
     RPO_TRY(run_layers(model, batch, keep_activations));
     if (sequence_logps != NULL) {
+        if (keep_activations)
+            RPO_TRY(reserve_head_cache(model, batch));
         const rpo_linear_logprob_shape shape = rpo_model_head_shape(model, batch);
         size_t size = 0;
         RPO_TRY(rpo_linear_logprob_workspace_size(model->context, &size, &shape, 0));

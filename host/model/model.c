@@ -59,6 +59,7 @@ void rpo_model_free(rpo_model *model) {
     if (model == NULL)
         return;
     rpo_free(model->rope);
+    rpo_free(model->head_cache);
     rpo_free(model->workspace);
     rpo_activations_free(&model->activations);
     rpo_free(model->gradients);

@@ -57,7 +57,8 @@ rpo_status rpo_model_hash(const rpo_model *model, char hex[33]);
 /*
  * Forward of a packed batch. sequence_logps [num_sequences], summed over labels (RPO_REDUCTION_SUM); NULL skips the
  * head (the activations are kept for the backward, which computes log-probs itself).
- * keep_activations true: a backward of the same batch may follow. token_logps may be NULL.
+ * keep_activations true: a backward of the same batch may follow; with log-probs computed as well, up to 256 MiB of the
+ * head's logits are kept for it. token_logps may be NULL.
  * Errors: INVALID_INPUT for a token id outside the vocabulary or a sequence longer than max_position_embeddings.
  */
 rpo_status rpo_model_forward(rpo_model *model, const rpo_batch *batch, bool keep_activations,

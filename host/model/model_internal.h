@@ -78,7 +78,20 @@ struct rpo_model {
     float *rope; /* [rope_positions][head_dim] */
     int64_t rope_positions;
     int64_t kept_tokens, kept_sequences; /* of the forward whose activations are kept; 0 = none */
+    void *head_cache; /* between a forward with log-probs and its backward (rpo_linear_logprob_shape.cache) */
+    size_t head_cache_size;   /* allocated */
+    size_t head_cached_bytes; /* told to the forward whose activations are kept; 0 = none */
 };
+
+/* Of the head's cache: 2,048 labels of a vocabulary of 32,000. What does not fit is computed twice. */
+enum { RPO_HEAD_CACHE_LIMIT = 256 << 20 };
+
+/* No backward may follow any more. */
+static inline void rpo_model_forget_activations(rpo_model *model) {
+    model->kept_tokens = 0;
+    model->kept_sequences = 0;
+    model->head_cached_bytes = 0;
+}
 
 /* Points the activations at memory for `tokens` rows; grows the arena when it is too small. */
 rpo_status rpo_activations_prepare(rpo_model *model, int64_t tokens, bool for_backward);
