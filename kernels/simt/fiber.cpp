@@ -49,24 +49,24 @@ Fiber::~Fiber() {
 
 #if defined(RPO_SIMT_TSAN)
 namespace {
-/* ThreadSanitizer gives the number of a destroyed fiber to the next one and then takes both for the same
- * thread: a race between two blocks would be missed. So fibers live as long as the grid, up to its limit of
- * some 8,000. */
+/* ThreadSanitizer takes two fibers for the same thread when the second is the first one, used again, and would miss a
+ * race between them. So each thread of a grid has its own, 2,048 of them before the first comes round again (every
+ * synchronisation costs time in proportion). Grids follow one another and share them: making one takes a millisecond. */
 std::vector<void *> tsan_fibers;
-constexpr size_t kMaxTsanFibers = 6144;
+size_t tsan_fibers_used = 0;
+constexpr size_t kMaxTsanFibers = 2048;
 
-void *new_tsan_fiber() {
-    if (tsan_fibers.size() >= kMaxTsanFibers)
-        forget_fibers();
-    tsan_fibers.push_back(__tsan_create_fiber(0));
-    return tsan_fibers.back();
+void *next_tsan_fiber() {
+    if (tsan_fibers_used == kMaxTsanFibers)
+        tsan_fibers_used = 0;
+    if (tsan_fibers_used == tsan_fibers.size())
+        tsan_fibers.push_back(__tsan_create_fiber(0));
+    return tsan_fibers[tsan_fibers_used++];
 }
 } // namespace
 
 void forget_fibers() {
-    for (void *fiber : tsan_fibers)
-        __tsan_destroy_fiber(fiber);
-    tsan_fibers.clear();
+    tsan_fibers_used = 0;
 }
 #else
 void forget_fibers() {}
@@ -84,8 +84,9 @@ void Fiber::start(FiberEntry entry, void *argument) {
     fake_stack_ = nullptr;
 #endif
 #if defined(RPO_SIMT_TSAN)
-    tsan_fiber_ = new_tsan_fiber();
+    tsan_fiber_ = next_tsan_fiber();
 #endif
+    release(this); /* what the scheduler did so far, mapping the stack included, is before the entry */
     entry_ = entry;
     argument_ = argument;
     finished_ = false;
@@ -100,6 +101,7 @@ void Fiber::run(FiberTransfer transfer) {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(nullptr, &self->scheduler_stack_, &self->scheduler_stack_size_);
 #endif
+    acquire(self);
     self->entry_(self->argument_);
     self->finished_ = true;
 #if defined(__SANITIZE_ADDRESS__)

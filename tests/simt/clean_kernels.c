@@ -1,7 +1,10 @@
 /*
- * clean_kernels.c - runs every op of the CUDA backend on small shapes, for ThreadSanitizer to watch: both
- * versions of the contrast loss, every dtype, the tile loops more than once. Plain main: Criterion does
- * not run under ThreadSanitizer. The exit status is the sanitizer's, or 1 for an op that fails.
+ * clean_kernels.c - runs every op of the CUDA backend on small shapes, for a tool to watch: ThreadSanitizer under simt,
+ * compute-sanitizer on a GPU. Both versions of the contrast loss, every dtype, the tile loops more than once. Plain main:
+ * Criterion does not run under ThreadSanitizer. The exit status is the tool's, or 1 for an op that fails.
+ *
+ * --leave-unfilled: outputs and workspaces are as allocated, so that a tool sees what is read before it was written;
+ * otherwise they are NaN.
  */
 #include <math.h>
 #include <stdbool.h>
@@ -10,8 +13,10 @@
 #include <string.h>
 
 #include "rpo/rpo.h"
+#include "tests/device_memory.h"
 
 static const rpo_dtype dtypes[] = {RPO_FLOAT32, RPO_BFLOAT16, RPO_FLOAT16};
+static bool leave_unfilled = false;
 
 static void require(rpo_status status, const char *what) {
     if (status == RPO_OK)
@@ -20,18 +25,35 @@ static void require(rpo_status status, const char *what) {
     exit(1);
 }
 
-static void *allocate(size_t bytes) {
-    void *memory = NULL;
-    if (posix_memalign(&memory, 256, bytes > 0 ? bytes : 1) != 0)
+static void *require_memory(void *memory) {
+    if (memory == NULL) {
+        fprintf(stderr, "no memory\n");
         exit(1);
-    memset(memory, 0xff, bytes);
+    }
+    return memory;
+}
+
+static void *allocate(size_t bytes) {
+    void *memory = require_memory(device_memory_table()->allocate(bytes));
+    if (!leave_unfilled)
+        device_memory_table()->fill(memory, 0xff, bytes);
+    return memory;
+}
+
+static void release(void *memory) {
+    device_memory_table()->release(memory);
+}
+
+static void *upload(const void *host, size_t bytes) {
+    void *memory = require_memory(device_memory_table()->allocate(bytes));
+    device_memory_table()->upload(memory, host, bytes);
     return memory;
 }
 
 /* Elements of some 0.5 to 2 in any dtype: the leading 16 bits of a number vary. */
 static void *elements(int64_t count, rpo_dtype dtype) {
     const size_t size = rpo_dtype_size(dtype);
-    unsigned char *memory = allocate((size_t)count * size);
+    unsigned char *host = require_memory(malloc((size_t)count * size + 1));
     for (int64_t i = 0; i < count; ++i) {
         const float value = 0.5f + (float)((i * 2654435761u) % 1009) / 1009.0f;
         const uint16_t half = (uint16_t)(0x3800 + (i * 40503u) % 0x0700); /* float16 0.5 to 1.9 */
@@ -41,12 +63,16 @@ static void *elements(int64_t count, rpo_dtype dtype) {
         const void *source = dtype == RPO_FLOAT32    ? (const void *)&value
                              : dtype == RPO_BFLOAT16 ? (const void *)&brain
                                                      : (const void *)&half;
-        memcpy(memory + (size_t)i * size, source, size);
+        memcpy(host + (size_t)i * size, source, size);
     }
+    void *memory = upload(host, (size_t)count * size);
+    free(host);
     return memory;
 }
 
-static void require_finite(float value, const char *what) {
+static void require_finite(const float *device, const char *what) {
+    float value = NAN;
+    device_memory_table()->download(&value, device, sizeof value);
     if (isfinite(value))
         return;
     fprintf(stderr, "%s: result is %g\n", what, (double)value);
@@ -83,13 +109,13 @@ static void run_loss(rpo_context *context, rpo_loss_kind kind, int64_t m, int64_
     void *workspace = allocate(size);
     require(rpo_contrast_loss(context, &outputs, &inputs, &options, workspace, size),
             rpo_loss_kind_name(kind));
-    require_finite(*out, rpo_loss_kind_name(kind));
-    free(workspace);
-    free(out);
-    free(f);
-    free(e);
-    free(rejected);
-    free(chosen);
+    require_finite(out, rpo_loss_kind_name(kind));
+    release(workspace);
+    release(out);
+    release(f);
+    release(e);
+    release(rejected);
+    release(chosen);
 }
 
 static void run_weights(rpo_context *context, int64_t m, int64_t n, int64_t dim, rpo_dtype dtype) {
@@ -101,20 +127,32 @@ static void run_weights(rpo_context *context, int64_t m, int64_t n, int64_t dim,
     require(rpo_contrast_weights(context, weights, e, f, m, n, dim, dtype, 0.5f, RPO_WEIGHT_SCALE_NONE,
                                  workspace, size),
             "weights");
-    require_finite(weights[m * n - 1], "weights");
-    free(workspace);
-    free(weights);
-    free(f);
-    free(e);
+    require_finite(weights + m * n - 1, "weights");
+    release(workspace);
+    release(weights);
+    release(f);
+    release(e);
 }
 
 /* Two sequences, the second half of each counts. */
-static void fill_labels(int32_t *labels, int32_t *cu_seqlens, int64_t rows, int64_t vocab_size) {
+typedef struct packing {
+    int32_t *labels, *cu_seqlens; /* on the device */
+} packing;
+
+static packing packing_new(int64_t rows, int64_t vocab_size) {
+    int32_t *labels = require_memory(malloc((size_t)rows * sizeof *labels));
+    const int32_t cu_seqlens[3] = {0, (int32_t)(rows / 3), (int32_t)rows};
     for (int64_t t = 0; t < rows; ++t)
         labels[t] = t % 4 < 2 ? RPO_IGNORE_LABEL : (int32_t)(t * 7 % vocab_size);
-    cu_seqlens[0] = 0;
-    cu_seqlens[1] = (int32_t)(rows / 3);
-    cu_seqlens[2] = (int32_t)rows;
+    const packing made = {upload(labels, (size_t)rows * sizeof *labels),
+                          upload(cu_seqlens, sizeof cu_seqlens)};
+    free(labels);
+    return made;
+}
+
+static void packing_free(const packing *made) {
+    release(made->cu_seqlens);
+    release(made->labels);
 }
 
 static void run_gather(rpo_context *context, int64_t rows, int64_t vocab_size, rpo_dtype dtype) {
@@ -123,29 +161,27 @@ static void run_gather(rpo_context *context, int64_t rows, int64_t vocab_size, r
                                      .vocab_size = vocab_size,
                                      .num_sequences = 2,
                                      .dtype = dtype};
-    int32_t *labels = allocate((size_t)rows * sizeof *labels), *cu_seqlens = allocate(3 * sizeof *cu_seqlens);
-    fill_labels(labels, cu_seqlens, rows, vocab_size);
+    const packing packed = packing_new(rows, vocab_size);
     void *logits = elements(rows * vocab_size, dtype);
     float *logps = allocate(2 * sizeof *logps), *token_logps = allocate((size_t)rows * sizeof *token_logps);
     float *logsumexp = allocate((size_t)rows * sizeof *logsumexp), *coef = elements(2, RPO_FLOAT32);
     size_t size = 0;
     require(rpo_logprob_gather_workspace_size(context, &size, &shape), "workspace");
     void *workspace = allocate(size);
-    require(rpo_logprob_gather(context, logps, token_logps, logsumexp, logits, labels, cu_seqlens, &shape,
-                               workspace, size),
+    require(rpo_logprob_gather(context, logps, token_logps, logsumexp, logits, packed.labels,
+                               packed.cu_seqlens, &shape, workspace, size),
             "gather");
-    require(rpo_logprob_gather_backward(context, logits, logits, logsumexp, labels, cu_seqlens, coef, &shape,
-                                        workspace, size),
+    require(rpo_logprob_gather_backward(context, logits, logits, logsumexp, packed.labels, packed.cu_seqlens,
+                                        coef, &shape, workspace, size),
             "gather backward");
-    require_finite(logps[1], "gather");
-    free(workspace);
-    free(coef);
-    free(logsumexp);
-    free(token_logps);
-    free(logps);
-    free(logits);
-    free(cu_seqlens);
-    free(labels);
+    require_finite(logps + 1, "gather");
+    release(workspace);
+    release(coef);
+    release(logsumexp);
+    release(token_logps);
+    release(logps);
+    release(logits);
+    packing_free(&packed);
 }
 
 static void run_linear(rpo_context *context, int64_t rows, int64_t vocab_size, rpo_dtype dtype,
@@ -162,8 +198,7 @@ static void run_linear(rpo_context *context, int64_t rows, int64_t vocab_size, r
         require(rpo_linear_logprob_cache_size(context, &shape.cache_bytes, &shape), "cache");
         cache = shape.cache = allocate(shape.cache_bytes);
     }
-    int32_t *labels = allocate((size_t)rows * sizeof *labels), *cu_seqlens = allocate(3 * sizeof *cu_seqlens);
-    fill_labels(labels, cu_seqlens, rows, vocab_size);
+    const packing packed = packing_new(rows, vocab_size);
     void *hidden = elements(rows * hidden_size, dtype), *head = elements(vocab_size * hidden_size, dtype);
     void *grad_hidden = allocate((size_t)(rows * hidden_size) * rpo_dtype_size(dtype));
     float *grad_head = elements(vocab_size * hidden_size, RPO_FLOAT32);
@@ -174,26 +209,27 @@ static void run_linear(rpo_context *context, int64_t rows, int64_t vocab_size, r
         require(rpo_linear_logprob_workspace_size(context, &size, &shape, backward), "workspace");
         void *workspace = allocate(size);
         require(backward ? rpo_linear_logprob_backward(context, grad_hidden, grad_head, logps, hidden, head,
-                                                       labels, cu_seqlens, coef, &shape, workspace, size)
-                         : rpo_linear_logprob(context, logps, token_logps, hidden, head, labels, cu_seqlens,
-                                              &shape, workspace, size),
+                                                       packed.labels, packed.cu_seqlens, coef, &shape,
+                                                       workspace, size)
+                         : rpo_linear_logprob(context, logps, token_logps, hidden, head, packed.labels,
+                                              packed.cu_seqlens, &shape, workspace, size),
                 backward ? "linear backward" : "linear");
-        require_finite(logps[1], "linear");
-        free(workspace);
+        require_finite(logps + 1, "linear");
+        release(workspace);
     }
-    free(coef);
-    free(token_logps);
-    free(logps);
-    free(grad_head);
-    free(grad_hidden);
-    free(head);
-    free(hidden);
-    free(cu_seqlens);
-    free(labels);
-    free(cache);
+    release(coef);
+    release(token_logps);
+    release(logps);
+    release(grad_head);
+    release(grad_hidden);
+    release(head);
+    release(hidden);
+    packing_free(&packed);
+    release(cache);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    leave_unfilled = argc > 1 && strcmp(argv[1], "--leave-unfilled") == 0;
     rpo_context_options options = RPO_CONTEXT_OPTIONS_INIT;
     options.device = RPO_DEVICE_CUDA;
     rpo_context *context = NULL;
