@@ -1,4 +1,5 @@
-/* gemm.cu - cuBLASLt behind gemm.h: descriptors on the stack, one heuristic query, one call. */
+/* gemm.cu - cuBLASLt behind gemm.h: descriptors on the stack, one heuristic query, one call. The library remembers its
+ * answers to such queries; a memory of our own would save about a microsecond of a product that takes hundreds. */
 #include "kernels/cuda/gemm.h"
 
 #include <cublasLt.h>

@@ -50,12 +50,45 @@ std::vector<float> unpack(const void *data, const cublasLtMatrixLayoutOpaque_t &
     return values;
 }
 
+/* One product as enqueued: d = alpha op(a) op(b) + beta c. */
+struct Product {
+    const void *a, *b, *c;
+    void *d, *workspace;
+    cublasLtMatrixLayoutOpaque_t a_layout, b_layout, c_layout, d_layout;
+    bool a_transposed, b_transposed;
+    uint64_t m, n, k;
+    float alpha, beta;
+    size_t workspace_size;
+};
+
+cudaError_t multiply(const Product &product) {
+    if (product.workspace_size > 0) /* the real library scribbles over it */
+        memset(product.workspace, 0xff, std::min<size_t>(product.workspace_size, 4096));
+    const std::vector<float> left = unpack(product.a, product.a_layout, !product.a_transposed),
+                             right = unpack(product.b, product.b_layout, product.b_transposed);
+    const uint64_t k = product.k;
+    for (uint64_t column = 0; column < product.n; ++column)
+        for (uint64_t row = 0; row < product.m; ++row) {
+            double sum = 0;
+            for (uint64_t i = 0; i < k; ++i)
+                sum += static_cast<double>(left[row * k + i]) * static_cast<double>(right[column * k + i]);
+            const int64_t to_row = static_cast<int64_t>(row), to_column = static_cast<int64_t>(column);
+            float value = product.alpha * static_cast<float>(sum);
+            if (product.beta != 0.0f)
+                value += product.beta * read(product.c, product.c_layout.type,
+                                             to_row + to_column * product.c_layout.leading);
+            write(product.d, product.d_layout.type, to_row + to_column * product.d_layout.leading, value);
+        }
+    return cudaSuccess;
+}
+
 } // namespace
 
 const char *cublasLtGetStatusString(cublasStatus_t status) {
-    return status == CUBLAS_STATUS_SUCCESS         ? "CUBLAS_STATUS_SUCCESS"
-           : status == CUBLAS_STATUS_NOT_SUPPORTED ? "CUBLAS_STATUS_NOT_SUPPORTED"
-                                                   : "CUBLAS_STATUS_INVALID_VALUE";
+    return status == CUBLAS_STATUS_SUCCESS            ? "CUBLAS_STATUS_SUCCESS"
+           : status == CUBLAS_STATUS_NOT_SUPPORTED    ? "CUBLAS_STATUS_NOT_SUPPORTED"
+           : status == CUBLAS_STATUS_EXECUTION_FAILED ? "CUBLAS_STATUS_EXECUTION_FAILED"
+                                                      : "CUBLAS_STATUS_INVALID_VALUE";
 }
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle) {
@@ -133,7 +166,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDescOpaque_t *desc
                               cublasLtMatrixLayoutOpaque_t *b_layout, const void *beta, const void *c,
                               cublasLtMatrixLayoutOpaque_t *c_layout, void *d,
                               cublasLtMatrixLayoutOpaque_t *d_layout, const cublasLtMatmulAlgo_t *algo,
-                              void *workspace, size_t workspace_size, cudaStream_t) {
+                              void *workspace, size_t workspace_size, cudaStream_t stream) {
     const bool a_transposed = description->transpose_a == CUBLAS_OP_T,
                b_transposed = description->transpose_b == CUBLAS_OP_T;
     const uint64_t m = a_transposed ? a_layout->columns : a_layout->rows,
@@ -150,23 +183,24 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDescOpaque_t *desc
     for (int i = 0; i < 4; ++i)
         if (reinterpret_cast<uintptr_t>(matrices[i]) % algo->alignment[i] != 0)
             return CUBLAS_STATUS_INVALID_VALUE;
-    if (workspace_size > 0) /* the real library scribbles over it */
-        memset(workspace, 0xff, std::min<size_t>(workspace_size, 4096));
-    const std::vector<float> left = unpack(a, *a_layout, !a_transposed),
-                             right = unpack(b, *b_layout, b_transposed);
-    const float alpha_value = *static_cast<const float *>(alpha),
-                beta_value = *static_cast<const float *>(beta);
-    for (uint64_t column = 0; column < n; ++column)
-        for (uint64_t row = 0; row < m; ++row) {
-            double sum = 0;
-            for (uint64_t i = 0; i < k; ++i)
-                sum += static_cast<double>(left[row * k + i]) * static_cast<double>(right[column * k + i]);
-            const int64_t at = static_cast<int64_t>(row) + static_cast<int64_t>(column) * c_layout->leading;
-            float value = alpha_value * static_cast<float>(sum);
-            if (beta_value != 0.0f)
-                value += beta_value * read(c, c_layout->type, at);
-            write(d, d_layout->type,
-                  static_cast<int64_t>(row) + static_cast<int64_t>(column) * d_layout->leading, value);
-        }
-    return CUBLAS_STATUS_SUCCESS;
+    const Product product = {a,
+                             b,
+                             c,
+                             d,
+                             workspace,
+                             *a_layout,
+                             *b_layout,
+                             *c_layout,
+                             *d_layout,
+                             a_transposed,
+                             b_transposed,
+                             m,
+                             n,
+                             k,
+                             *static_cast<const float *>(alpha),
+                             *static_cast<const float *>(beta),
+                             workspace_size};
+    return simt::enqueue(stream, [product] { return multiply(product); }) == cudaSuccess
+               ? CUBLAS_STATUS_SUCCESS
+               : CUBLAS_STATUS_EXECUTION_FAILED;
 }

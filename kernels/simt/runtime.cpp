@@ -2,6 +2,8 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <memory>
+#include <vector>
 
 #include "kernels/simt/include/cuda_runtime.h"
 
@@ -19,14 +21,59 @@ cudaError_t failed(cudaError_t error) {
 
 } // namespace
 
+struct CUstream_st {};
+
+struct CUgraph_st {
+    std::vector<std::function<cudaError_t()>> work;
+};
+
+struct CUgraphExec_st {
+    std::vector<std::function<cudaError_t()>> work;
+};
+
+namespace {
+
+/* The capture under way. One that met a forbidden call stays open until it is ended, and then gives no graph. */
+cudaStream_t captured = nullptr;
+std::unique_ptr<CUgraph_st> recorded;
+bool invalidated = false;
+
+/* Waiting, allocating and freeing, while anything is captured: CUDA's global mode, the strictest. */
+cudaError_t refused_while_capturing() {
+    if (captured == nullptr)
+        return cudaSuccess;
+    invalidated = true;
+    return failed(cudaErrorStreamCaptureUnsupported);
+}
+
+} // namespace
+
 namespace simt {
+
+cudaError_t enqueue(cudaStream_t stream, std::function<cudaError_t()> work) {
+    if (captured == nullptr)
+        return work();
+    if (stream == nullptr) { /* it would wait for the captured one */
+        invalidated = true;
+        return failed(cudaErrorStreamCaptureImplicit);
+    }
+    if (stream != captured)
+        return work();
+    recorded->work.push_back(std::move(work));
+    return cudaSuccess;
+}
 
 void name_next_launch(const char *name) {
     next_name = name;
 }
 
-cudaError_t launch_erased(dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void *), void *argument) {
-    const Launch launch = {next_name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes};
+const char *next_launch_name() {
+    return next_name;
+}
+
+cudaError_t launch_erased(const char *name, dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void *),
+                          void *argument) {
+    const Launch launch = {name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes};
     const char *fault = run_grid(launch, body, argument);
     if (fault == nullptr)
         return cudaSuccess;
@@ -54,6 +101,12 @@ const char *cudaGetErrorName(cudaError_t error) {
         return "cudaErrorNotSupported";
     case cudaErrorLaunchFailure:
         return "cudaErrorLaunchFailure";
+    case cudaErrorStreamCaptureUnsupported:
+        return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+        return "cudaErrorStreamCaptureInvalidated";
+    case cudaErrorStreamCaptureImplicit:
+        return "cudaErrorStreamCaptureImplicit";
     }
     return "unknown";
 }
@@ -135,49 +188,102 @@ cudaError_t cudaDriverGetVersion(int *version) {
 }
 
 cudaError_t cudaMalloc(void **memory, size_t size) {
+    if (refused_while_capturing() != cudaSuccess)
+        return last_error;
     *memory = size == 0 ? nullptr : aligned_alloc(256, (size + 255) / 256 * 256);
     return *memory == nullptr && size > 0 ? failed(cudaErrorMemoryAllocation) : cudaSuccess;
 }
 
 cudaError_t cudaFree(void *memory) {
+    if (refused_while_capturing() != cudaSuccess)
+        return last_error;
     free(memory);
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpy(void *to, const void *from, size_t size, cudaMemcpyKind) {
-    if (size > 0)
-        memmove(to, from, size);
-    return cudaSuccess;
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind, cudaStream_t stream) {
+    return simt::enqueue(stream, [=] {
+        if (size > 0)
+            memmove(to, from, size);
+        return cudaSuccess;
+    });
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind, cudaStream_t) {
-    return cudaMemcpy(to, from, size, kind);
+cudaError_t cudaMemcpy(void *to, const void *from, size_t size, cudaMemcpyKind kind) {
+    return cudaMemcpyAsync(to, from, size, kind, nullptr);
+}
+
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t size, cudaStream_t stream) {
+    return simt::enqueue(stream, [=] {
+        if (size > 0)
+            memset(memory, value, size);
+        return cudaSuccess;
+    });
 }
 
 cudaError_t cudaMemset(void *memory, int value, size_t size) {
-    if (size > 0)
-        memset(memory, value, size);
+    return cudaMemsetAsync(memory, value, size, nullptr);
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
+    *stream = new CUstream_st{};
     return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void *memory, int value, size_t size, cudaStream_t) {
-    return cudaMemset(memory, value, size);
-}
-
-cudaError_t cudaStreamCreate(cudaStream_t *stream) {
-    *stream = nullptr;
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t) {
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    delete stream;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
-    return cudaSuccess;
+    return refused_while_capturing();
 }
 
 cudaError_t cudaDeviceSynchronize() {
+    return refused_while_capturing();
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    if (captured != nullptr || stream == nullptr)
+        return failed(cudaErrorStreamCaptureUnsupported);
+    captured = stream;
+    recorded = std::make_unique<CUgraph_st>();
+    invalidated = false;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    *graph = nullptr;
+    if (captured == nullptr || stream != captured)
+        return failed(cudaErrorInvalidValue);
+    captured = nullptr;
+    if (invalidated) {
+        recorded.reset();
+        return failed(cudaErrorStreamCaptureInvalidated);
+    }
+    *graph = recorded.release();
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph, unsigned long long) {
+    *executable = new CUgraphExec_st{graph->work};
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+    for (const auto &work : executable->work)
+        if (const cudaError_t error = simt::enqueue(stream, work); error != cudaSuccess)
+            return error;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+    delete executable;
     return cudaSuccess;
 }
 
@@ -201,7 +307,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t) {
-    return cudaSuccess;
+    return refused_while_capturing();
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {

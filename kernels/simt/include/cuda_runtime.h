@@ -1,12 +1,14 @@
 /*
  * cuda_runtime.h - simt's stand-in for the toolkit's header: the part of the CUDA runtime that the backend's
  * host code calls, carried out on the CPU. Device memory is ordinary memory (so AddressSanitizer guards it),
- * a stream does everything at once and in order.
+ * a stream does everything at once and in order. One stream at a time may be captured: what is enqueued on it is
+ * recorded, and calls that a capture does not allow (waiting, allocating, the default stream) fail as CUDA's do.
  */
 #ifndef RPO_SIMT_CUDA_RUNTIME_H
 #define RPO_SIMT_CUDA_RUNTIME_H
 
 #include <cstddef>
+#include <functional>
 #include <tuple>
 #include <utility>
 
@@ -19,9 +21,14 @@ enum cudaError_t {
     cudaErrorInvalidConfiguration = 9,
     cudaErrorNoDevice = 100,
     cudaErrorInvalidDevice = 101,
+    cudaErrorLaunchFailure = 719,
     cudaErrorNotSupported = 801,
-    cudaErrorLaunchFailure = 719
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorStreamCaptureImplicit = 906
 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal = 0 };
+enum { cudaStreamDefault = 0 };
 enum cudaMemcpyKind {
     cudaMemcpyHostToHost = 0,
     cudaMemcpyHostToDevice = 1,
@@ -43,6 +50,8 @@ enum cudaFuncAttribute {
 
 typedef struct CUstream_st *cudaStream_t;
 typedef struct CUevent_st *cudaEvent_t;
+typedef struct CUgraph_st *cudaGraph_t;
+typedef struct CUgraphExec_st *cudaGraphExec_t;
 
 struct cudaDeviceProp {
     char name[256];
@@ -69,7 +78,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyK
                             cudaStream_t stream = nullptr);
 cudaError_t cudaMemset(void *memory, int value, size_t size);
 cudaError_t cudaMemsetAsync(void *memory, int value, size_t size, cudaStream_t stream = nullptr);
-cudaError_t cudaStreamCreate(cudaStream_t *stream);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaDeviceSynchronize();
@@ -78,6 +87,13 @@ cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream = nullptr);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph,
+                                 unsigned long long flags = 0);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 
 template <typename T> cudaError_t cudaMalloc(T **memory, size_t size) {
     return cudaMalloc(reinterpret_cast<void **>(memory), size);
@@ -85,29 +101,41 @@ template <typename T> cudaError_t cudaMalloc(T **memory, size_t size) {
 
 namespace simt {
 
+/* Does the work, or records it where `stream` is being captured. */
+cudaError_t enqueue(cudaStream_t stream, std::function<cudaError_t()> work);
+
 /* Name of the next launch; the backend's one launch function says it so that reports can. */
 void name_next_launch(const char *name);
-cudaError_t launch_erased(dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void *), void *argument);
+const char *next_launch_name();
+cudaError_t launch_erased(const char *name, dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void *),
+                          void *argument);
 
+/* A kernel and its arguments, copied: the caller's may be gone when a captured launch runs. */
 template <typename... Parameters> struct Call {
     void (*kernel)(Parameters...);
-    void **arguments;
+    std::tuple<Parameters...> arguments;
 
-    template <size_t... Index> void run(std::index_sequence<Index...>) const {
-        kernel(*static_cast<std::remove_reference_t<Parameters> *>(arguments[Index])...);
-    }
     static void body(void *self) {
-        static_cast<const Call *>(self)->run(std::index_sequence_for<Parameters...>());
+        const Call *call = static_cast<const Call *>(self);
+        std::apply(call->kernel, call->arguments);
     }
 };
+
+template <typename... Parameters, size_t... Index>
+Call<Parameters...> call_of(void (*kernel)(Parameters...), void **arguments, std::index_sequence<Index...>) {
+    return {kernel, {*static_cast<Parameters *>(arguments[Index])...}};
+}
 
 } // namespace simt
 
 template <typename... Parameters>
 cudaError_t cudaLaunchKernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, void **arguments,
-                             size_t shared_bytes = 0, cudaStream_t = nullptr) {
-    simt::Call<Parameters...> call{kernel, arguments};
-    return simt::launch_erased(grid, block, shared_bytes, simt::Call<Parameters...>::body, &call);
+                             size_t shared_bytes = 0, cudaStream_t stream = nullptr) {
+    auto call = simt::call_of(kernel, arguments, std::index_sequence_for<Parameters...>());
+    const char *name = simt::next_launch_name();
+    return simt::enqueue(stream, [=]() mutable {
+        return simt::launch_erased(name, grid, block, shared_bytes, simt::Call<Parameters...>::body, &call);
+    });
 }
 
 template <typename Kernel> cudaError_t cudaFuncSetAttribute(Kernel *, cudaFuncAttribute, int) {
