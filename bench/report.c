@@ -19,9 +19,9 @@ void bench_report_start(const bench_options *options, const rpo_context *context
         return;
     char device[256];
     context->backend->describe(device, sizeof device);
-    printf("%s: %s\n", context->backend->name, device);
-    printf("%-31s %-8s %10s %10s %10s %9s %8s %11s %10s %9s %8s  %-7s  %s\n", "op", "dtype", "median ms",
-           "min", "max", "GFLOP/s", "GB/s", "of limit", "wspace MB", "tokens/s", "error", "correct", "shape");
+    printf("%s (backend %s)\n", device, context->backend->name);
+    printf("%-31s %-8s %10s %10s %10s %9s %8s %11s %8s  %s\n", "op", "dtype", "median ms", "min", "max",
+           "GFLOP/s", "GB/s", "of limit", "error", "correct");
 }
 
 void bench_report_limits(const bench_options *options, const bench_limits *limits, rpo_dtype dtype) {
@@ -42,17 +42,20 @@ static void print_shape(char *text, size_t size, const bench_row *row) {
 }
 
 static void print_row(const bench_limits *limits, const bench_row *row) {
-    char shape[256], share[32], tokens[32] = "-";
+    char shape[256], share[32];
     print_shape(shape, sizeof shape, row);
     snprintf(share, sizeof share, "%.0f%% %s", 100.0 * limit_share(limits, row),
              row->limit == BENCH_LIMIT_MATMUL ? "matmul" : "copy");
-    if (row->tokens > 0.0)
-        snprintf(tokens, sizeof tokens, "%.0f", row->tokens / row->times.median);
-    printf("%-31s %-8s %10.4f %10.4f %10.4f %9.1f %8.1f %11s %10.2f %9s %8.1e  %-7s  %s\n", row->op,
+    printf("%-31s %-8s %10.4f %10.4f %10.4f %9.1f %8.1f %11s %8.1e  %s\n", row->op,
            rpo_dtype_name(row->dtype), row->times.median * 1e3, row->times.min * 1e3, row->times.max * 1e3,
-           row->flops / row->times.median * 1e-9, row->bytes / row->times.median * 1e-9, share,
-           (double)row->workspace_bytes * 1e-6, tokens, row->error, bench_row_correct(row) ? "yes" : "NO",
-           shape);
+           row->flops / row->times.median * 1e-9, row->bytes / row->times.median * 1e-9, share, row->error,
+           bench_row_correct(row) ? "yes" : "NO");
+    printf("    %s", shape);
+    if (row->workspace_bytes > 0)
+        printf("; workspace %.2f MB", (double)row->workspace_bytes * 1e-6);
+    if (row->tokens > 0.0)
+        printf("; %.0f tokens/s", row->tokens / row->times.median);
+    printf("\n");
     fflush(stdout);
 }
 
