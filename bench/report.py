@@ -11,8 +11,10 @@ import argparse
 import html
 import json
 import sys
+import textwrap
 
 NAME_WIDTH, BAR_WIDTH, VALUE_WIDTH, LINE, GAP, MARGIN = 190, 420, 150, 20, 34, 16
+NOTE_LETTERS = 90  # that fit the width
 
 
 def key_of(row):
@@ -118,7 +120,7 @@ def markdown(title, device, groups, failed):
 
 STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #1f2328 }
-  .title { font-weight: 600 } .note { fill: #59636e } .ours { fill: #1a7f5a } .peer { fill: #8c959f }
+  .title { font-weight: 600 } .note { fill: #59636e; font-weight: 400 } .ours { fill: #1a7f5a } .peer { fill: #8c959f }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 } .note { fill: #9198a1 } .ours { fill: #3fb98a } .peer { fill: #656d76 }
   }
@@ -149,8 +151,10 @@ def bars(key, entry, top):
 def svg(title, device, groups):
     elements, top = [], MARGIN
     elements.append(f'<text class="title" x="{MARGIN}" y="{top + 14}">{html.escape(title)}</text>')
-    elements.append(f'<text class="note" x="{MARGIN}" y="{top + 34}">{html.escape(device)}; median time, shorter is better</text>')
-    top += 54
+    for line in textwrap.wrap(f"{device}; median time, shorter is better", NOTE_LETTERS):
+        top += LINE
+        elements.append(f'<text class="note" x="{MARGIN}" y="{top + 14}">{html.escape(line)}</text>')
+    top += GAP
     for key, entry in groups.items():
         added, top = bars(key, entry, top)
         elements += added
