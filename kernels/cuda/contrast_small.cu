@@ -1,14 +1,19 @@
 /*
  * contrast_small.cu - the RPO losses over up to 512 x 512 pairs in one launch.
  *
+ *   version 2  as version 1, but beyond 128 columns a lane takes four at a time: a row's part comes from shared
+ *              memory once for 4 x 4 products, and norms are summed in float32 with a way out into double. At
+ *              512 columns of 384 version 1 spends 25 k clocks of a block on shared memory and 12 k on
+ *              conversions to double; here it is 6 k and 3 k beside 6 k of FMA, by counting.
  *   version 1  a block owns 4 rows and all columns, so that the softmax of a row never leaves its block and
- *              similarities are computed once: 4 x n of them stay in shared memory. Row sums end in the
- * block; column sums go to memory as one partial a block, and the block that finishes last, told by a ticket,
- * adds them in the order of the blocks. 4 rows a block rather than more: a batch of 64 pairs then spreads
- * over 16 SMs, and 512 over 128. Every block reads all column embeddings (98 KB at n = 64, dim = 384 in
- * float32; from L2 after the first), which bounds it to small n. The alternatives: one block for everything
- * does 1.6 M multiply-adds at 64 x 64 x 384 on one SM, some 7 us at its peak; the tiled version needs five
- * launches. Not yet measured on a GPU.
+ *              similarities are computed once: 4 x n of them stay in shared memory. Row sums end in the block;
+ *              column sums go to memory as one partial a block, and the block that finishes last, told by a
+ *              ticket, adds them in the order of the blocks.
+ *
+ * 4 rows a block rather than more: a batch of 64 pairs then spreads over 16 SMs, and 512 over 128. Every block
+ * reads all column embeddings (98 KB at n = 64, dim = 384 in float32; from L2 after the first), which bounds it
+ * to small n. The alternatives: one block for everything does 1.6 M multiply-adds at 64 x 64 x 384 on one SM,
+ * some 7 us at its peak; the tiled version needs five launches. Not yet measured on a GPU.
  *
  * The ticket is zeroed by a memset in front of the launch: workspaces arrive uninitialised, and a ticket kept
  * elsewhere would tie together launches that may run at the same time (graphs on several streams).
@@ -22,8 +27,9 @@ namespace {
 constexpr int kRows = 4;
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / kWarpThreads;
-constexpr int kColumnLanes = 8; /* lanes that share a column: 8 x 16 bytes are a cache line */
-constexpr int kLargest = 512;   /* rows and columns */
+constexpr int kColumnLanes = 8;  /* lanes that share a column: 8 x 16 bytes are a cache line */
+constexpr int kFewColumns = 128; /* up to here a lane takes one column at a time, then four */
+constexpr int kLargest = 512;    /* rows and columns */
 
 struct small_plan {
     int blocks;
@@ -87,62 +93,106 @@ __device__ void load_rows(float *embeddings, const rpo_contrast_inputs &inputs, 
     }
 }
 
-/* What 8 lanes gather about one column. */
-struct column_products {
-    float dot[kRows];
-    double squares;
+/* What 8 lanes gather about some columns. */
+template <int kColumns> struct column_products {
+    float dot[kColumns][kRows];
+    double squares[kColumns];
 };
 
-__device__ __forceinline__ void add_element(column_products *products, const float *embeddings,
-                                            int64_t stride, int64_t k, float x) {
+/*
+ * Sum of the squares of a 16-byte vector. In double only where float32 would leave its range: conversions to
+ * double are given out 16 a clock and SM, a fourth of what the products need.
+ */
+template <typename T> __device__ __forceinline__ double sum_squares(const float (&x)[rpo_vector<T>::kCount]) {
+    float sum = 0.0f;
 #pragma unroll
-    for (int r = 0; r < kRows; ++r)
-        products->dot[r] += embeddings[r * stride + k] * x;
-    products->squares += static_cast<double>(x) * static_cast<double>(x);
+    for (int e = 0; e < rpo_vector<T>::kCount; ++e)
+        sum += x[e] * x[e];
+    if (sum >= 1e-30f && sum <= 1e37f)
+        return static_cast<double>(sum);
+    double exact = 0.0;
+#pragma unroll
+    for (int e = 0; e < rpo_vector<T>::kCount; ++e)
+        exact += static_cast<double>(x[e]) * static_cast<double>(x[e]);
+    return exact;
 }
 
-template <typename T>
-__device__ column_products multiply_column(const float *embeddings, int64_t stride, const T *column,
-                                           int64_t dim, bool aligned) {
+/* Columns j, j + stride, ... of this thread's group; those from `count` on repeat column 0. One read of each
+ * row's part from shared memory serves all of them. */
+template <typename T, int kColumns>
+__device__ column_products<kColumns> multiply_columns(const float *embeddings, int64_t row_stride,
+                                                      const T *columns, int64_t j, int64_t column_stride,
+                                                      int64_t count, int64_t dim, bool aligned) {
     constexpr int kVector = rpo_vector<T>::kCount;
     const int part = static_cast<int>(threadIdx.x) % kColumnLanes;
-    column_products products = {};
-    if (aligned) {
-#pragma unroll 4
-        for (int64_t k = part * kVector; k < dim; k += kColumnLanes * kVector) {
-            const rpo_vector<T> vector = rpo_load_vector(column + k);
+    const T *column[kColumns];
+    column_products<kColumns> products = {};
 #pragma unroll
-            for (int e = 0; e < kVector; ++e)
-                add_element(&products, embeddings, stride, k + e, rpo_to_float(vector.element[e]));
+    for (int c = 0; c < kColumns; ++c)
+        column[c] = columns + (j + c * column_stride < count ? j + c * column_stride : 0) * dim;
+    if (aligned) {
+#pragma unroll 2
+        for (int64_t k = part * kVector; k < dim; k += kColumnLanes * kVector) {
+            float x[kColumns][kVector];
+#pragma unroll
+            for (int c = 0; c < kColumns; ++c) {
+                const rpo_vector<T> vector = rpo_load_vector(column[c] + k);
+#pragma unroll
+                for (int e = 0; e < kVector; ++e)
+                    x[c][e] = rpo_to_float(vector.element[e]);
+            }
+#pragma unroll
+            for (int r = 0; r < kRows; ++r)
+#pragma unroll
+                for (int e = 0; e < kVector; ++e)
+#pragma unroll
+                    for (int c = 0; c < kColumns; ++c)
+                        products.dot[c][r] += embeddings[r * row_stride + k + e] * x[c][e];
+#pragma unroll
+            for (int c = 0; c < kColumns; ++c)
+                products.squares[c] += sum_squares<T>(x[c]);
         }
     } else {
         for (int64_t k = part; k < dim; k += kColumnLanes)
-            add_element(&products, embeddings, stride, k, rpo_to_float(column[k]));
-    }
-    for (int offset = 1; offset < kColumnLanes; offset *= 2) {
 #pragma unroll
-        for (int r = 0; r < kRows; ++r)
-            products.dot[r] += __shfl_xor_sync(kFullWarp, products.dot[r], offset);
-        products.squares += __shfl_xor_sync(kFullWarp, products.squares, offset);
+            for (int c = 0; c < kColumns; ++c) {
+                const float x = rpo_to_float(column[c][k]);
+#pragma unroll
+                for (int r = 0; r < kRows; ++r)
+                    products.dot[c][r] += embeddings[r * row_stride + k] * x;
+                products.squares[c] += static_cast<double>(x) * static_cast<double>(x);
+            }
     }
+    for (int offset = 1; offset < kColumnLanes; offset *= 2)
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c) {
+#pragma unroll
+            for (int r = 0; r < kRows; ++r)
+                products.dot[c][r] += __shfl_xor_sync(kFullWarp, products.dot[c][r], offset);
+            products.squares[c] += __shfl_xor_sync(kFullWarp, products.squares[c], offset);
+        }
     return products;
 }
 
 /* cosines[r][j] of the block's rows with every column; each column embedding is read once. */
-template <typename T>
+template <typename T, int kColumns>
 __device__ void fill_cosines(float *cosines, const float *embeddings, const rpo_contrast_inputs &inputs) {
     const T *columns = static_cast<const T *>(inputs.rejected_embeddings);
     const bool aligned = reinterpret_cast<uintptr_t>(columns) % 16 == 0 && inputs.dim * sizeof(T) % 16 == 0;
-    constexpr int kColumnsAtOnce = kThreads / kColumnLanes;
-    for (int64_t base = 0; base < inputs.n; base += kColumnsAtOnce) {
-        const int64_t j = base + static_cast<int>(threadIdx.x) / kColumnLanes;
-        const column_products products =
-            multiply_column(embeddings, embedding_stride(inputs),
-                            columns + (j < inputs.n ? j : 0) * inputs.dim, inputs.dim, aligned);
-        if (j < inputs.n && threadIdx.x % kColumnLanes == 0) {
-            const float inverse = inverse_of(products.squares);
-            for (int r = 0; r < kRows; ++r)
-                cosines[r * inputs.n + j] = products.dot[r] * inverse;
+    constexpr int kGroups = kThreads / kColumnLanes;
+    for (int64_t base = 0; base < inputs.n; base += kGroups * kColumns) {
+        const int64_t first = base + static_cast<int>(threadIdx.x) / kColumnLanes;
+        const column_products<kColumns> products = multiply_columns<T, kColumns>(
+            embeddings, embedding_stride(inputs), columns, first, kGroups, inputs.n, inputs.dim, aligned);
+#pragma unroll
+        for (int c = 0; c < kColumns; ++c) {
+            const int64_t j = first + c * kGroups;
+            if (j < inputs.n && threadIdx.x % kColumnLanes == 0) {
+                const float inverse = inverse_of(products.squares[c]);
+#pragma unroll
+                for (int r = 0; r < kRows; ++r)
+                    cosines[r * inputs.n + j] = products.dot[c][r] * inverse;
+            }
         }
     }
 }
@@ -256,7 +306,7 @@ __device__ void finish_columns(const rpo_contrast_outputs &outputs, const rpo_co
     if (outputs.grad_rejected_logps != NULL)
         for (int64_t j = threadIdx.x; j < inputs.n; j += kThreads) {
             double sum = 0.0;
-#pragma unroll 8
+#pragma unroll 16
             for (int block = 0; block < blocks; ++block)
                 sum += static_cast<double>(column_sums[block * inputs.n + j]);
             outputs.grad_rejected_logps[j] =
@@ -291,7 +341,10 @@ __global__ void __launch_bounds__(kThreads)
     if (weighted) {
         load_rows<T>(embeddings, inputs, first_row);
         __syncthreads();
-        fill_cosines<T>(cosines, embeddings, inputs);
+        if (inputs.n <= kFewColumns)
+            fill_cosines<T, 1>(cosines, embeddings, inputs);
+        else
+            fill_cosines<T, 4>(cosines, embeddings, inputs);
         __syncthreads();
         find_softmax(softmax, softmax + kRows, cosines, inputs.n, constants);
         __syncthreads();

@@ -101,8 +101,10 @@ __device__ __forceinline__ exponential_sum merge(exponential_sum a, exponential_
     const float maximum = fmaxf(a.maximum, b.maximum);
     if (maximum == -INFINITY) /* nothing yet, or nothing but NaN */
         return {maximum, a.sum + b.sum};
-    return {maximum, a.sum * contrast_exp_distance(a.maximum, maximum, inverse_tau) +
-                         b.sum * contrast_exp_distance(b.maximum, maximum, inverse_tau)};
+    const bool a_is_larger = a.maximum >= b.maximum;
+    const exponential_sum smaller = a_is_larger ? b : a;
+    return {maximum, (a_is_larger ? a.sum : b.sum) +
+                         smaller.sum * contrast_exp_distance(smaller.maximum, maximum, inverse_tau)};
 }
 
 /* One row of a thread's fragment, then of the 4 lanes that share the row; all of them receive the result. A

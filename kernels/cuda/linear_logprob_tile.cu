@@ -8,10 +8,11 @@
  * any more.
  *
  * Versions, newest first (this one is not yet measured on a GPU):
- *  2 tiles: log-sum-exp from L2 by one block a row, 16 logits a thread in registers, so that one read serves
- * the maximum, the sum and the kept exponentials. HBM bytes an element: none in the forward; in the backward
- * 2 written, then 2 read and 2 written by the gradient. 1 whole rows of logits through HBM as the CPU's op
- * does: 2 written, 2 read for the sum, 2 read and 2 written.
+ *   2  tiles: log-sum-exp from L2 by one block a row, 16 logits a thread in registers, so that one read serves
+ *      the maximum, the sum and the kept exponentials. HBM bytes an element: none in the forward; in the
+ *      backward 2 written, then 2 read and 2 written by the gradient.
+ *   1  whole rows of logits through HBM as the CPU's op does: 2 written, 2 read for the sum, 2 read and 2
+ *      written.
  */
 #include "kernels/cuda/linear_logprob_tile.h"
 
@@ -40,9 +41,15 @@ static tile_range range_of(const rpo_tile_job *job, int64_t tile) {
 /* Four neighbours, stored together. */
 template <typename T> struct alignas(4 * sizeof(T)) rpo_quad { T element[4]; };
 
-__device__ static void load_quad(float (&values)[4], const float *address) {
-    const float4 loaded = *reinterpret_cast<const float4 *>(address);
-    values[0] = loaded.x, values[1] = loaded.y, values[2] = loaded.z, values[3] = loaded.w;
+/* The first `count` of four neighbours; `otherwise` stands for the rest, which no product has written. */
+__device__ static void load_quad(float (&values)[4], const float *address, int count, float otherwise) {
+    if (count >= 4) {
+        const float4 loaded = *reinterpret_cast<const float4 *>(address);
+        values[0] = loaded.x, values[1] = loaded.y, values[2] = loaded.z, values[3] = loaded.w;
+        return;
+    }
+    for (int e = 0; e < 4; ++e)
+        values[e] = e < count ? address[e] : otherwise;
 }
 
 __device__ static rpo_lse_state lse_of(const rpo_row_state &state) {
@@ -77,17 +84,14 @@ __global__ static void __launch_bounds__(kTileThreads, 2)
     const bool exists = job.rows.first + i < *job.rows.num_valid;
     const float *row = logits + i * job.tile_columns;
     float values[kTileQuads][4];
-    float maximum = -INFINITY;
-    for (int k = 0; k < kTileQuads; ++k) {
+    for (int k = 0; k < kTileQuads; ++k) { /* all loads before the first use */
         const int column = static_cast<int>(k * blockDim.x + threadIdx.x) * 4;
-        const bool any = exists && column < tile.columns;
-        if (any)
-            load_quad(values[k], row + column);
-        for (int e = 0; e < 4; ++e) {
-            values[k][e] = any && column + e < tile.columns ? values[k][e] : -INFINITY;
-            maximum = fmaxf(maximum, values[k][e]);
-        }
+        load_quad(values[k], row + column, exists ? tile.columns - column : 0, -INFINITY);
     }
+    float maximum = -INFINITY;
+    for (int k = 0; k < kTileQuads; ++k)
+        for (int e = 0; e < 4; ++e)
+            maximum = fmaxf(maximum, values[k][e]);
     const float shift = maximum == -INFINITY ? 0.0f : maximum; /* -inf - -inf would be NaN */
     rpo_lse_state mine = {maximum, 0.0f};
     for (int k = 0; k < kTileQuads; ++k) {
@@ -117,9 +121,21 @@ __global__ static void __launch_bounds__(kTileThreads, 2)
     }
 }
 
-/* Grid: x a row, y tiles in turn. Reads and writes the exponentials once. */
+/* Exponentials of the columns from `first` on become their gradient. */
 template <typename T>
-__global__ static void __launch_bounds__(kTileThreads) kept_gradient_kernel(rpo_tile_job job) {
+__device__ static void scale_exponentials(rpo_vector<T> &vector, float factor, float scale, int64_t label,
+                                          int64_t first) {
+    constexpr int kCount = rpo_vector<T>::kCount;
+    const int within = label >= first && label < first + kCount ? static_cast<int>(label - first) : -1;
+    for (int e = 0; e < kCount; ++e)
+        vector.element[e] =
+            rpo_from_float<T>((e == within ? scale : 0.0f) - factor * rpo_to_float(vector.element[e]));
+}
+
+/* Grid: x a row, y tiles in turn. Reads and writes the exponentials once, two vectors a thread in flight: the
+ * second load would not be moved before the first store, for all the compiler knows they may overlap. */
+template <typename T>
+__global__ static void __launch_bounds__(kTileThreads, 3) kept_gradient_kernel(rpo_tile_job job) {
     constexpr int kCount = rpo_vector<T>::kCount;
     const int64_t i = blockIdx.x;
     const bool exists = job.rows.first + i < *job.rows.num_valid;
@@ -137,17 +153,22 @@ __global__ static void __launch_bounds__(kTileThreads) kept_gradient_kernel(rpo_
         const int64_t end =
             begin + job.tile_columns < job.vocab_stride ? begin + job.tile_columns : job.vocab_stride;
         const float shift = exists ? job.store.shifts[i * job.num_tiles + tile] : 0.0f;
-        const float factor = scale * (__expf(shift - state.maximum) / state.sum);
-        for (int64_t v = begin + int64_t{threadIdx.x} * kCount; v < end; v += int64_t{kCount} * blockDim.x) {
-            rpo_vector<T> vector = {};
-            if (exists)
+        const float factor = exists ? scale * (__expf(shift - state.maximum) / state.sum) : 0.0f;
+        const int64_t step = int64_t{kCount} * blockDim.x;
+        for (int64_t v = begin + int64_t{threadIdx.x} * kCount; v < end; v += 2 * step) {
+            const bool has_next = v + step < end;
+            rpo_vector<T> vector = {}, next = {};
+            if (exists) {
                 vector = rpo_load_vector(row + v);
-            for (int e = 0; e < kCount; ++e) {
-                const float onehot = v + e == label ? scale : 0.0f;
-                const float probability = exists ? factor * rpo_to_float(vector.element[e]) : 0.0f;
-                vector.element[e] = rpo_from_float<T>(onehot - probability);
+                if (has_next)
+                    next = rpo_load_vector(row + v + step);
             }
+            scale_exponentials(vector, factor, scale, label, v);
             rpo_store_vector(row + v, vector);
+            if (has_next) {
+                scale_exponentials(next, factor, scale, label, v + step);
+                rpo_store_vector(row + v + step, next);
+            }
         }
     }
 }
@@ -171,11 +192,11 @@ __global__ static void __launch_bounds__(kTileThreads)
          column += kCount * static_cast<int>(blockDim.x)) {
         rpo_vector<T> vector = {};
         for (int e = 0; e < kCount; e += 4) {
-            float values[4] = {};
-            if (exists)
-                load_quad(values, row + column + e);
+            float values[4];
+            load_quad(values, row + column + e, exists ? tile.columns - column - e : 0, -INFINITY);
+            const int label = of.template label_within<4>(tile.begin + column + e);
             for (int q = 0; q < 4; ++q) {
-                const float gradient = of(values[q], tile.begin + column + e + q);
+                const float gradient = of(values[q], q == label);
                 vector.element[e + q] = rpo_from_float<T>(exists ? gradient : 0.0f);
             }
         }

@@ -5,11 +5,15 @@
  * once.
  *
  * Versions, newest first (this one is not yet measured on a GPU):
- *  2 online log-sum-exp in one pass: a thread keeps (maximum, sum) and adds 4 vectors of 16 bytes at a time,
- * which costs one rescaling per 16 to 32 elements and keeps 64 bytes a thread in flight: with 1024 resident
- * threads an SM has 64 KiB on the way, where the product of latency and bandwidth asks for some 20 to 40 KiB.
- * One warp a row while a row is short (no barrier, 8 rows a block), one block a row beyond. Bytes: T V. 1 two
- * passes, the maximum first: the same result for 2 T V bytes; superseded before it was kept.
+ *   2  online log-sum-exp in one pass: a thread keeps (maximum, sum) and adds 4 vectors of 16 bytes at a time,
+ *      which costs one rescaling per 16 to 32 elements and keeps 64 bytes a thread in flight: with 1024 resident
+ *      threads an SM has 64 KiB on the way, where the product of latency and bandwidth asks for some 20 to 40
+ *      KiB. One warp a row while a row is short (no barrier, 8 rows a block), one block a row beyond. Elements
+ *      read: T V.
+ *   1  two passes, the maximum first: the same result for 2 T V reads; superseded before it was kept.
+ *
+ * Fewer than 264 valid rows leave SMs idle, two blocks to each of 132. Splitting a row would need a second
+ * launch for the sums, and in the backward a second read wherever the log-sum-exp is found anew.
  *
  * The backward trusts the forward's log-sum-exp only as far as float32 holds it: at 1e4 its last bit is 1e-3,
  * and so would be the relative error of every probability. Rows beyond the limit below pay one more read

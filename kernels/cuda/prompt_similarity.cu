@@ -56,6 +56,12 @@ __global__ void __launch_bounds__(kTileThreads, 2)
     const int64_t first_column = static_cast<int64_t>(blockIdx.x) % column_tiles * kTile;
     float product[kFragment][kFragment];
     tile::multiply(product, operands, first_row, first_column, tile_memory);
+    float inverse_column[kFragment];
+#pragma unroll
+    for (int j = 0; j < kFragment; ++j) {
+        const int64_t column = first_column + tile::column(j);
+        inverse_column[j] = column < operands.column_count ? operands.inverse_columns[column] : 0.0f;
+    }
 #pragma unroll
     for (int i = 0; i < kFragment; ++i) {
         const int64_t row = first_row + tile::row(i);
@@ -65,7 +71,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
             const int64_t column = first_column + tile::column(j);
             if (row < operands.row_count && column < operands.column_count)
                 similarity[row * operands.column_count + column] =
-                    tile_cosine<T>(product[i][j], inverse_row, operands.inverse_columns[column]);
+                    tile_cosine<T>(product[i][j], inverse_row, inverse_column[j]);
         }
     }
 }

@@ -241,6 +241,7 @@ int main(int argc, char **argv) {
     run_loss(context, RPO_LOSS_RPO_UNPAIRED, 2, 513, 24, RPO_FLOAT32);
     run_loss(context, RPO_LOSS_RPO_UNPAIRED, 2, 513, 7, RPO_FLOAT16); /* loaded element by element */
     for (int d = 0; d < 3; ++d) {
+        run_loss(context, RPO_LOSS_RPO_UNPAIRED, 5, 150, 24, dtypes[d]); /* four columns at a time */
         run_weights(context, 3, 131, 40, dtypes[d]);
         run_gather(context, 9, 61, dtypes[d]);
         run_gather(context, 3, 4099, dtypes[d]);

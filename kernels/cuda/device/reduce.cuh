@@ -43,7 +43,8 @@ template <typename T> __device__ __forceinline__ T rpo_block_sum(T value, T *scr
 
 /*
  * Log-sum-exp carried as (maximum, sum of exp(x - maximum)): one pass over the data, never an overflow.
- * The empty state is (-inf, 0). NaN stays NaN.
+ * The empty state is (-inf, 0). NaN stays NaN. Merging a with b and b with a gives the same bits, so that
+ * lanes that exchange their states end with the same one.
  */
 struct rpo_lse_state {
     float maximum, sum;
@@ -57,7 +58,9 @@ __device__ __forceinline__ rpo_lse_state rpo_lse_merge(rpo_lse_state a, rpo_lse_
     const float maximum = fmaxf(a.maximum, b.maximum);
     if (maximum == -INFINITY) /* nothing but -inf so far: exp(-inf - -inf) would be NaN */
         return {maximum, a.sum + b.sum};
-    return {maximum, a.sum * __expf(a.maximum - maximum) + b.sum * __expf(b.maximum - maximum)};
+    const bool a_is_larger = a.maximum >= b.maximum;
+    const float larger = a_is_larger ? a.sum : b.sum, smaller = a_is_larger ? b.sum : a.sum;
+    return {maximum, larger + smaller * __expf(-fabsf(a.maximum - b.maximum))};
 }
 
 __device__ __forceinline__ rpo_lse_state rpo_warp_lse(rpo_lse_state state) {

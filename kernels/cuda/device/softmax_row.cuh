@@ -138,17 +138,23 @@ struct rpo_row_gradient {
     float shift, factor, scale; /* factor = scale / sum */
     int64_t label;
 
-    __device__ __forceinline__ float operator()(float logit, int64_t v) const {
-        return (v == label ? scale : 0.0f) - factor * __expf(logit - shift);
+    /* The label's place among the kCount columns from `first` on; -1 for another place. 32 bits, so that the
+     * comparison for each element is one instruction. */
+    template <int kCount> __device__ __forceinline__ int label_within(int64_t first) const {
+        return label >= first && label < first + kCount ? static_cast<int>(label - first) : -1;
+    }
+    __device__ __forceinline__ float operator()(float logit, bool is_label) const {
+        return (is_label ? scale : 0.0f) - factor * __expf(logit - shift);
     }
 };
 
 template <typename T>
 __device__ __forceinline__ rpo_vector<T> rpo_vector_gradient(const rpo_row_gradient &of,
                                                              const rpo_vector<T> &logits, int64_t first) {
+    const int label = of.template label_within<rpo_vector<T>::kCount>(first);
     rpo_vector<T> result;
     for (int i = 0; i < rpo_vector<T>::kCount; ++i)
-        result.element[i] = rpo_from_float<T>(of(rpo_to_float(logits.element[i]), first + i));
+        result.element[i] = rpo_from_float<T>(of(rpo_to_float(logits.element[i]), i == label));
     return result;
 }
 
@@ -161,7 +167,7 @@ __device__ __forceinline__ void rpo_row_write_gradient(T *gradient, const T *log
     constexpr int kCount = rpo_vector<T>::kCount;
     if ((reinterpret_cast<uintptr_t>(gradient) ^ reinterpret_cast<uintptr_t>(logits)) % 16 != 0) {
         for (int64_t v = rank; v < size; v += team)
-            gradient[v] = rpo_from_float<T>(of(rpo_to_float(logits[v]), v));
+            gradient[v] = rpo_from_float<T>(of(rpo_to_float(logits[v]), v == of.label));
         return;
     }
     const rpo_row_cut cut = rpo_cut_row(logits, size);
@@ -181,7 +187,7 @@ __device__ __forceinline__ void rpo_row_write_gradient(T *gradient, const T *log
     }
     const int64_t loose = rpo_loose_element<T>(cut, rank);
     if (loose >= 0)
-        gradient[loose] = rpo_from_float<T>(of(rpo_to_float(logits[loose]), loose));
+        gradient[loose] = rpo_from_float<T>(of(rpo_to_float(logits[loose]), loose == of.label));
 }
 
 /* Fills this thread's share of a row with one value. */
