@@ -15,6 +15,8 @@
  * weight gradient is accumulated in float32 by the products themselves (beta = 1), the hidden gradient in
  * float32 and rounded once.
  */
+#include <cstdio>
+
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/linear_logprob_tile.h"
 #include "kernels/cuda/logprob_rows.h"
@@ -225,6 +227,15 @@ static rpo_status run_recomputed(const linear_job &job, int64_t begin, int64_t e
     return RPO_OK;
 }
 
+static void trace_plan(const rpo_linear_plan &plan, bool backward) {
+    fprintf(stderr,
+            "rpo: plan linear_logprob %s rows %lld cached %lld sweep %lld chunk %lld tile %lld x %lld%s\n",
+            backward ? "backward" : "forward", static_cast<long long>(plan.capacity),
+            static_cast<long long>(plan.cached_rows), static_cast<long long>(plan.sweep_rows),
+            static_cast<long long>(plan.chunk_rows), static_cast<long long>(plan.num_tiles),
+            static_cast<long long>(plan.tile_columns), plan.recompute ? " recomputed" : "");
+}
+
 static linear_job job_of(rpo_context *context, const void *hidden, const void *head, const int32_t *labels,
                          const int32_t *cu_seqlens, const rpo_linear_logprob_shape *shape, bool backward,
                          void *workspace) {
@@ -232,6 +243,8 @@ static linear_job job_of(rpo_context *context, const void *hidden, const void *h
     job.context = context;
     job.shape = shape;
     job.plan = rpo_linear_plan_choose(rpo_cuda_state_of(context), shape, backward);
+    if (rpo_cuda_state_of(context)->trace_launch)
+        trace_plan(job.plan, backward);
     (void)rpo_linear_plan_carve(&job.buffers, &job.plan, shape, backward, workspace);
     job.cache = rpo_linear_plan_cache(&job.plan, shape);
     job.rows = {labels, cu_seqlens, shape->rows, shape->num_sequences, shape->vocab_size, shape->reduction};

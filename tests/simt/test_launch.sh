@@ -25,3 +25,8 @@ rpo: launch fill_kernel grid 1,1,1 block 64,1,1 shared 0
 TRACE
 RPO_TRACE_LAUNCH=1 "$RPO_BUILD/bin/simt_launch" >/dev/null 2>"$work/trace" || fail "fails with RPO_TRACE_LAUNCH=1"
 diff "$work/expected" "$work/trace" || fail "the trace above differs"
+
+RPO_TRACE_LAUNCH=1 "$RPO_BUILD/bin/rpo-bench-simt" linear-logprob-backward --backend simt --check-only \
+    --shape rows=9,hidden=16,vocab=101,sequences=2,valid_percent=50 >/dev/null 2>"$work/trace" || fail "the bench fails when traced"
+grep -q '^rpo: plan linear_logprob backward rows [0-9]* cached 0 sweep [0-9]* chunk [0-9]* tile 1 x 104' "$work/trace" ||
+    fail "no plan is printed: $(head -n 3 "$work/trace")"
