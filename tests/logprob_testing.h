@@ -72,6 +72,13 @@ static inline rpo_context *test_context(rpo_device device, int num_threads) {
     return context;
 }
 
+/* What a case of a table is run with under simt, where every thread of a kernel is a fiber. */
+typedef enum case_cost {
+    EVERY_SCHEDULE, /* and every dtype */
+    ONE_SCHEDULE,   /* every dtype */
+    ONE_DTYPE       /* bfloat16, one schedule */
+} case_cost;
+
 /* How many of a batch's rows carry a label. */
 typedef enum mask_kind { MASK_NONE, MASK_HALF, MASK_PROMPT, MASK_ALL } mask_kind;
 
@@ -81,6 +88,13 @@ typedef struct packed {
     int32_t *labels, *cu_seqlens;
     float *coef; /* upstream gradient of each sequence */
 } packed;
+
+/* Upstream gradients: some are 0, the others uniform in +-scale; with a negative scale all are negative. */
+static inline float packed_coef(uint64_t *state, int64_t sequence, float scale) {
+    if (scale < 0.0f)
+        return 0.1f * scale - fabsf(test_uniform(state, 0.9f * scale));
+    return sequence % 4 == 3 ? 0.0f : test_uniform(state, scale);
+}
 
 /* Splits `rows` into sequences of uneven length, empty ones among them, and masks rows. */
 static inline packed packed_new(int64_t rows, int64_t num_sequences, int64_t vocab_size, mask_kind mask,
@@ -101,7 +115,7 @@ static inline packed packed_new(int64_t rows, int64_t num_sequences, int64_t voc
     if (num_sequences > 0)
         batch.cu_seqlens[num_sequences] = (int32_t)rows;
     for (int64_t s = 0; s < num_sequences; ++s) {
-        batch.coef[s] = s % 4 == 3 ? 0.0f : test_uniform(&state, coef_scale);
+        batch.coef[s] = packed_coef(&state, s, coef_scale);
         for (int32_t t = batch.cu_seqlens[s]; t < batch.cu_seqlens[s + 1]; ++t) {
             const int32_t length = batch.cu_seqlens[s + 1] - batch.cu_seqlens[s];
             const bool ignored = mask == MASK_ALL || (mask == MASK_HALF && test_random(&state) % 2 == 0) ||
@@ -130,7 +144,8 @@ static inline int64_t packed_valid(const packed *batch, int64_t sequence) {
 /* Gradient of one row's log-prob, in double. */
 static inline double packed_row_scale(const packed *batch, int64_t sequence, rpo_reduction reduction) {
     const double coef = (double)batch->coef[sequence];
-    return reduction == RPO_REDUCTION_AVERAGE ? coef / (double)packed_valid(batch, sequence) : coef;
+    const int64_t valid = packed_valid(batch, sequence);
+    return reduction == RPO_REDUCTION_AVERAGE && valid > 0 ? coef / (double)valid : coef;
 }
 
 /* log sum exp of one row in double. */

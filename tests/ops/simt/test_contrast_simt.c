@@ -177,13 +177,13 @@ Test(contrast_simt, every_output_but_the_loss_may_be_null) {
             contrast_data data = new_data(&c, RPO_FLOAT32);
             contrast_run run = contrast_run_new(context, &data, c.name);
             contrast_placed placed = contrast_place(context, &data);
-            device_buffer loss = buffer_new(1, RPO_FLOAT32, 0);
+            device_buffer loss = buffer_new(context, 1, RPO_FLOAT32, 0);
             const rpo_contrast_outputs outputs = {.struct_size = sizeof outputs,
                                                   .loss = buffer_device(&loss)};
             size_t size = 0;
             cr_assert_eq(rpo_contrast_loss_workspace_size(context, &size, &placed.inputs, &data.options),
                          RPO_OK);
-            device_scratch workspace = scratch_new(size);
+            device_scratch workspace = scratch_new(context, size);
             cr_assert_eq(rpo_contrast_loss(context, &outputs, &placed.inputs, &data.options,
                                            scratch_device(&workspace), size),
                          RPO_OK, "%s: %s", c.name, rpo_last_error());
@@ -224,8 +224,8 @@ static device_buffer run_matrix(rpo_context *context, const contrast_data *data,
     cr_assert_eq(
         rpo_prompt_similarity_workspace_size(context, &size, in->m, in->n, in->dim, in->embedding_dtype),
         RPO_OK);
-    device_scratch workspace = scratch_new(size);
-    device_buffer matrix = buffer_new(in->m * in->n, RPO_FLOAT32, 4);
+    device_scratch workspace = scratch_new(context, size);
+    device_buffer matrix = buffer_new(context, in->m * in->n, RPO_FLOAT32, 4);
     float *out = buffer_device(&matrix);
     void *memory = scratch_device(&workspace);
     const rpo_status status =

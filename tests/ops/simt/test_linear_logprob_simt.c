@@ -59,10 +59,10 @@ static void make_workspaces(linear_run *run, rpo_context *context) {
     size_t bytes = 0;
     cr_assert_eq(rpo_linear_logprob_workspace_size(context, &bytes, &run->shape, 0), RPO_OK, "%s",
                  rpo_last_error());
-    run->workspace = scratch_new(bytes);
+    run->workspace = scratch_new(context, bytes);
     cr_assert_eq(rpo_linear_logprob_workspace_size(context, &bytes, &run->shape, 1), RPO_OK, "%s",
                  rpo_last_error());
-    run->backward_workspace = scratch_new(bytes);
+    run->backward_workspace = scratch_new(context, bytes);
 }
 
 static void fill(linear_run *run, const linear_case *one, uint64_t seed) {
@@ -93,15 +93,15 @@ static linear_run run_new(const linear_case *one, rpo_dtype dtype, rpo_context *
                       .name = one->name};
     const size_t misaligned = one->misaligned * rpo_dtype_size(dtype);
     run.batch = packed_new(one->rows, one->num_sequences, one->vocab_size, one->mask, one->coef_scale, seed);
-    run.hidden = buffer_new(one->rows * one->hidden_size, dtype, misaligned);
-    run.head = buffer_new(one->vocab_size * one->hidden_size, dtype, misaligned);
-    run.grad_hidden = buffer_new(one->rows * one->hidden_size, dtype, misaligned);
-    run.grad_head = buffer_new(one->vocab_size * one->hidden_size, RPO_FLOAT32, 4);
-    run.sequence_logps = buffer_new(one->num_sequences, RPO_FLOAT32, 4);
-    run.token_logps = buffer_new(one->rows, RPO_FLOAT32, 4);
-    run.labels = buffer_of_ints(run.batch.labels, one->rows);
-    run.cu_seqlens = buffer_of_ints(run.batch.cu_seqlens, one->num_sequences + 1);
-    run.coef = buffer_of_floats(run.batch.coef, one->num_sequences);
+    run.hidden = buffer_new(context, one->rows * one->hidden_size, dtype, misaligned);
+    run.head = buffer_new(context, one->vocab_size * one->hidden_size, dtype, misaligned);
+    run.grad_hidden = buffer_new(context, one->rows * one->hidden_size, dtype, misaligned);
+    run.grad_head = buffer_new(context, one->vocab_size * one->hidden_size, RPO_FLOAT32, 4);
+    run.sequence_logps = buffer_new(context, one->num_sequences, RPO_FLOAT32, 4);
+    run.token_logps = buffer_new(context, one->rows, RPO_FLOAT32, 4);
+    run.labels = buffer_of_ints(context, run.batch.labels, one->rows);
+    run.cu_seqlens = buffer_of_ints(context, run.batch.cu_seqlens, one->num_sequences + 1);
+    run.coef = buffer_of_floats(context, run.batch.coef, one->num_sequences);
     fill(&run, one, seed + 1);
     make_workspaces(&run, context);
     return run;
@@ -310,7 +310,7 @@ static void freeze_head(rpo_linear_logprob_shape *shape, const linear_run *run) 
 static void check_variant(const linear_case *one, rpo_dtype dtype, rpo_context *context, uint64_t seed,
                           const reference *expected, shape_change change) {
     linear_run run = run_new(one, dtype, context, seed);
-    device_buffer untouched = buffer_new(one->vocab_size * one->hidden_size, RPO_FLOAT32, 4);
+    device_buffer untouched = buffer_new(context, one->vocab_size * one->hidden_size, RPO_FLOAT32, 4);
     memcpy(untouched.host, run.grad_head.host, untouched.offset + untouched.bytes);
     change(&run.shape, &run);
     remake_workspaces(&run, context);
@@ -334,7 +334,7 @@ static void check_cache(const linear_case *one, rpo_dtype dtype, rpo_context *co
         cr_assert_eq(rpo_linear_logprob_cache_size(context, &bytes, &run.shape), RPO_OK, "%s",
                      rpo_last_error());
         bytes = part == 0 ? bytes : part == 1 ? bytes * 2 / 3 : bytes < 8 ? bytes : 8;
-        run.cache = scratch_new(bytes);
+        run.cache = scratch_new(context, bytes);
         run.shape.cache = scratch_device(&run.cache);
         run.shape.cache_bytes = bytes;
         remake_workspaces(&run, context);
@@ -355,7 +355,7 @@ Test(linear_logprob_simt, cached_backward_starts_from_the_cache) {
     size_t bytes = 0;
     run.shape.frozen_head = 1;
     cr_assert_eq(rpo_linear_logprob_cache_size(context, &bytes, &run.shape), RPO_OK, "%s", rpo_last_error());
-    run.cache = scratch_new(bytes);
+    run.cache = scratch_new(context, bytes);
     run.shape.cache = scratch_device(&run.cache);
     run.shape.cache_bytes = bytes;
     remake_workspaces(&run, context);
