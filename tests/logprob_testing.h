@@ -74,9 +74,10 @@ static inline rpo_context *test_context(rpo_device device, int num_threads) {
 
 /* What a case of a table is run with under simt, where every thread of a kernel is a fiber. */
 typedef enum case_cost {
-    EVERY_SCHEDULE, /* and every dtype */
-    ONE_SCHEDULE,   /* every dtype */
-    ONE_DTYPE       /* bfloat16, one schedule */
+    EVERY_SCHEDULE, /* and every dtype, and every way to call the op */
+    ONE_SCHEDULE,   /* every dtype, every way */
+    ONE_WAY,        /* every dtype */
+    ONE_DTYPE       /* bfloat16 */
 } case_cost;
 
 /* How many of a batch's rows carry a label. */
