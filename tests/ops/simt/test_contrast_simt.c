@@ -51,6 +51,15 @@ Test(contrast_simt, every_case_agrees_with_float64) {
     rpo_context_free(context);
 }
 
+Test(contrast_simt, agrees_with_the_cpu) {
+    rpo_context *context = test_context(RPO_DEVICE_CUDA, 1), *cpu = test_context(RPO_DEVICE_CPU, 1);
+    for (int k = 0; k < CONTRAST_CASES; ++k)
+        if (contrast_cases[k].m * contrast_cases[k].n <= 40000)
+            contrast_case_compare(context, cpu, k);
+    rpo_context_free(cpu);
+    rpo_context_free(context);
+}
+
 Test(contrast_simt, tiled_cases_agree_with_float64) {
     rpo_context *context = test_context(RPO_DEVICE_CUDA, 1);
     for (int k = 0; k < TILED_CASES; ++k)
