@@ -1,23 +1,30 @@
 /*
  * contrast_tiled.cu - the RPO losses over thousands of rows and columns: m x n never in memory.
  *
- *   version 1  similarity twice on 128 x 128 tiles. The weights stand inside the sigmoid, so a row's maximum
- * and sum must be known before its first loss term, and keeping the similarities would take m x n: 1
- * inverse_norms_kernel    one read of the embeddings                        (weighted kinds) 2
- * contrast_rows_kernel    tiles -> maximum and sum of exponentials per row  (weighted kinds) 3
- * contrast_pairs_kernel   tiles -> weights, losses, slopes; row and column sums 4 contrast_finish_kernel adds
- * the partial sums; every output of length m or n 5 contrast_total_kernel   the loss and the accuracy, one
- * block Rows of tiles are cut into at most 64 groups, columns into at most 64 splits; a block owns one group
- * x split and walks its tiles. Sums of a tile end in its owner's registers (rows) or in the group's line of
- * column sums, so memory is 64 (m + n) values at most, no two blocks write the same place, and every sum has
- * a fixed order. Splitting columns as well lets 32 rows of tiles (m = 4096) fill all SMs twice.
+ * The weights stand inside the sigmoid, so a row's maximum and sum must be known before its first loss term, and
+ * keeping the similarities would take m x n. So similarities are formed twice, on 128 x 128 tiles:
  *
- * What limits it at m = n = 4096, dim = 384, by counting (not yet measured on a GPU): two passes are 25.8
- * GFLOP, some 40 us of tensor core time at 600 TFLOP/s for 16-bit embeddings, and 0.4 ms or more at the 60
- * TFLOP/s of float32 units, which then is the limit. Pass 2 has 1 exponential, 3 fast divisions or
- * exponentials and some 40 other instructions for each of 16.8 M pairs: 0.8 G lane-instructions, about 30 us
- * on 132 SMs, beside 1 exponential a pair in pass 1. At 16 bits both halves are of a size, and two blocks an
- * SM overlap one's products with the other's exponentials.
+ *     1  inverse_norms_kernel    one read of the embeddings                              (weighted kinds)
+ *     2  contrast_rows_kernel    tiles -> maximum and sum of exponentials per row        (weighted kinds)
+ *     3  contrast_pairs_kernel   tiles -> weights, losses, slopes; row and column sums
+ *     4  contrast_finish_kernel  adds the partial sums; every output of length m or n
+ *     5  contrast_total_kernel   the loss and the accuracy, one block
+ *
+ * Rows of tiles are cut into at most 64 groups, columns into at most 64 splits; a block owns one group x split and
+ * walks its tiles. Sums of a tile end with their owner (rows) or in the group's line of column sums, so memory is
+ * 64 (m + n) values at most, no two blocks write the same place, and every sum has a fixed order. Splitting
+ * columns as well lets 32 rows of tiles (m = 4096) fill all SMs twice.
+ *
+ *   version 2  float32 embeddings on tensor cores, as three products of TF32 parts; what is live while products
+ *              are formed is cut down to 128 registers.
+ *   version 1  float32 embeddings by float32 FMA: 0.43 ms or more at m = n = 4096, dim = 384.
+ *
+ * What limits it at m = n = 4096, dim = 384, by counting (not yet measured on a GPU): two passes are 25.8 GFLOP,
+ * for 16-bit embeddings some 40 us of tensor core time at 600 TFLOP/s; for float32 77 GFLOP of TF32, 0.16 ms at
+ * the peak of 495 TFLOP/s and 0.25 ms at the 62 % of it that mma.sync reaches. Pass 2 has 1 exponential, 3 fast
+ * divisions or exponentials and some 40 other instructions for each of 16.8 M pairs: 0.8 G lane-instructions,
+ * about 30 us on 132 SMs, beside 1 exponential a pair in pass 1. Two blocks an SM overlap one's products with
+ * the other's exponentials.
  */
 #include "kernels/cuda/contrast.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -32,7 +39,7 @@ constexpr int kFinishThreads = 256, kMostFinishBlocks = 256;
 struct tiled_plan {
     bool weighted;
     int64_t row_tiles, column_tiles;
-    int64_t tiles_per_group, tiles_per_split; /* rows of tiles of a group, columns of tiles of a split */
+    int tiles_per_group, tiles_per_split; /* rows of tiles of a group, columns of tiles of a split */
     int groups, splits, finish_blocks;
 };
 
@@ -61,10 +68,10 @@ tiled_plan choose_tiled(const rpo_cuda_state *state, const rpo_contrast_inputs *
     plan.row_tiles = divide_up(inputs->m, kTile);
     plan.column_tiles = divide_up(inputs->n, kTile);
     const int64_t wanted = static_cast<int64_t>(state->num_sms) * kBlocksPerSm;
-    plan.tiles_per_group = divide_up(plan.row_tiles, kMostGroups);
+    plan.tiles_per_group = static_cast<int>(divide_up(plan.row_tiles, kMostGroups));
     const int64_t groups = divide_up(plan.row_tiles, plan.tiles_per_group);
     const int64_t splits = at_most(at_most(plan.column_tiles, kMostSplits), divide_up(wanted, groups));
-    plan.tiles_per_split = divide_up(plan.column_tiles, splits);
+    plan.tiles_per_split = static_cast<int>(divide_up(plan.column_tiles, splits));
     plan.groups = static_cast<int>(groups);
     plan.splits = static_cast<int>(divide_up(plan.column_tiles, plan.tiles_per_split));
     const int64_t longer = inputs->m > inputs->n ? inputs->m : inputs->n;
@@ -129,59 +136,66 @@ __device__ __forceinline__ exponential_sum sum_fragment_row(const float (&cosine
 
 /* Bit j: whether column j of this thread's fragment exists. */
 template <typename Tile>
-__device__ __forceinline__ unsigned valid_fragment_columns(int64_t first_column, int64_t n) {
+__device__ __forceinline__ unsigned valid_fragment_columns(int64_t first_column, int64_t n, int thread) {
     unsigned bits = 0;
 #pragma unroll
     for (int j = 0; j < kFragment; ++j)
-        bits |= (first_column + Tile::column(j) < n ? 1u : 0u) << j;
+        bits |= (first_column + Tile::column(j, thread) < n ? 1u : 0u) << j;
     return bits;
 }
 
 /* Block (split, group). Thread t < 128 owns row t of the tile; the 4 warps across leave their share of each
- * row in shared memory for it. Static shared memory 5 KB beside the tile's. */
+ * row in shared memory for it. Static shared memory 5.5 KB beside the tile's. */
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads, kBlocksPerSm)
     contrast_rows_kernel(float *row_maxima, float *row_exponentials, tile_operands<T> operands,
-                         int64_t tiles_per_group, int64_t tiles_per_split, float inverse_tau) {
+                         int tiles_per_group, int tiles_per_split, float inverse_tau) {
     RPO_SHARED_DYNAMIC(unsigned char, tile_memory);
     RPO_SHARED(exponential_sum, shares, kWarpsAcross * kTile);
+    RPO_SHARED(exponential_sum, totals, kTile); /* over the tiles so far; of thread t alone */
     RPO_SHARED(float, inverse_column, kTile);
     using tile = similarity_tile<T>;
-    const int thread = static_cast<int>(threadIdx.x);
     const int64_t m = operands.row_count, n = operands.column_count;
-    const int64_t row_end = min(m, (blockIdx.y + 1) * tiles_per_group * kTile);
-    const int64_t column_end = min(n, (blockIdx.x + 1) * tiles_per_split * kTile);
 
-    for (int64_t first_row = blockIdx.y * tiles_per_group * kTile; first_row < row_end; first_row += kTile) {
-        exponential_sum total = {-INFINITY, 0.0f};
-        for (int64_t first_column = blockIdx.x * tiles_per_split * kTile; first_column < column_end;
-             first_column += kTile) {
-            if (thread < kTile)
-                inverse_column[thread] =
-                    first_column + thread < n ? operands.inverse_columns[first_column + thread] : 0.0f;
+    for (int row_tile = 0; row_tile < tiles_per_group; ++row_tile) {
+        const int64_t first_row = (int64_t{blockIdx.y} * tiles_per_group + row_tile) * kTile;
+        if (first_row >= m)
+            break; /* all threads alike */
+        if (threadIdx.x < kTile)
+            totals[threadIdx.x] = {-INFINITY, 0.0f};
+        for (int column_tile = 0; column_tile < tiles_per_split; ++column_tile) {
+            const int64_t first_column = (int64_t{blockIdx.x} * tiles_per_split + column_tile) * kTile;
+            if (first_column >= n)
+                break;
+            if (threadIdx.x < kTile)
+                inverse_column[threadIdx.x] = first_column + threadIdx.x < n
+                                                  ? operands.inverse_columns[first_column + threadIdx.x]
+                                                  : 0.0f;
             float product[kFragment][kFragment];
             tile::multiply(product, operands, first_row, first_column, tile_memory);
-            const unsigned valid = valid_fragment_columns<tile>(first_column, n);
+            const int thread = rpo_thread_index();
+            const unsigned valid = valid_fragment_columns<tile>(first_column, n, thread);
 #pragma unroll
             for (int i = 0; i < kFragment; ++i) {
-                const int row = tile::row(i);
+                const int row = tile::row(i, thread);
                 const float inverse_row = first_row + row < m ? operands.inverse_rows[first_row + row] : 0.0f;
 #pragma unroll
                 for (int j = 0; j < kFragment; ++j)
                     product[i][j] =
-                        tile_cosine<T>(product[i][j], inverse_row, inverse_column[tile::column(j)]);
+                        tile_cosine<T>(product[i][j], inverse_row, inverse_column[tile::column(j, thread)]);
                 const exponential_sum share = sum_fragment_row(product[i], valid, inverse_tau);
-                if (tile_pair() == 0)
-                    shares[tile_warp_across() * kTile + row] = share;
+                if (tile_pair(thread) == 0)
+                    shares[tile_warp_across(thread) * kTile + row] = share;
             }
             __syncthreads();
             if (thread < kTile)
                 for (int warp = 0; warp < kWarpsAcross; ++warp)
-                    total = merge(total, shares[warp * kTile + thread], inverse_tau);
+                    totals[thread] = merge(totals[thread], shares[warp * kTile + thread], inverse_tau);
         }
+        const int thread = rpo_thread_index();
         if (thread < kTile && first_row + thread < m) {
-            row_maxima[blockIdx.x * m + first_row + thread] = total.maximum;
-            row_exponentials[blockIdx.x * m + first_row + thread] = total.sum;
+            row_maxima[blockIdx.x * m + first_row + thread] = totals[thread].maximum;
+            row_exponentials[blockIdx.x * m + first_row + thread] = totals[thread].sum;
         }
     }
 }
@@ -194,6 +208,7 @@ struct pair_tile {
     float rejected[kTile], inverse_column[kTile];                           /* of its columns */
     float loss_shares[kWarpsAcross * kTile], slope_shares[kWarpsAcross * kTile];
     float column_shares[kWarpsDown * kTile];
+    double row_loss[kTile], row_slope[kTile]; /* over the tiles so far; of thread t alone */
 };
 
 /* Thread t < 128: row t of the tile, its softmax put together from the splits of pass 1. */
@@ -238,18 +253,19 @@ __device__ __forceinline__ void add_tile_pairs(pair_tile *tile, const float (&pr
                                                const contrast_constants &constants, int64_t first_row,
                                                int64_t first_column, int64_t m, int64_t n) {
     using similarity = similarity_tile<T>;
+    const int thread = rpo_thread_index();
     const float beta = static_cast<float>(constants.beta);
-    const unsigned valid = valid_fragment_columns<similarity>(first_column, n);
+    const unsigned valid = valid_fragment_columns<similarity>(first_column, n, thread);
     float column_slope[kFragment] = {};
 #pragma unroll
     for (int i = 0; i < kFragment; ++i) {
-        const int row = similarity::row(i);
+        const int row = similarity::row(i, thread);
         const bool row_exists = first_row + row < m;
         const float chosen = tile->chosen[row];
         float row_loss = 0.0f, row_slope = 0.0f;
 #pragma unroll
         for (int j = 0; j < kFragment; ++j) {
-            const int column = similarity::column(j);
+            const int column = similarity::column(j, thread);
             float weight = 1.0f, coefficient = 1.0f, loss, slope;
             if (kWeighted) {
                 const float cosine =
@@ -271,39 +287,42 @@ __device__ __forceinline__ void add_tile_pairs(pair_tile *tile, const float (&pr
             row_loss += __shfl_xor_sync(kFullWarp, row_loss, offset);
             row_slope += __shfl_xor_sync(kFullWarp, row_slope, offset);
         }
-        if (tile_pair() == 0) {
-            tile->loss_shares[tile_warp_across() * kTile + row] = row_loss;
-            tile->slope_shares[tile_warp_across() * kTile + row] = row_slope;
+        if (tile_pair(thread) == 0) {
+            tile->loss_shares[tile_warp_across(thread) * kTile + row] = row_loss;
+            tile->slope_shares[tile_warp_across(thread) * kTile + row] = row_slope;
         }
     }
 #pragma unroll
     for (int j = 0; j < kFragment; ++j) {
         for (int offset = 4; offset < kWarpThreads; offset *= 2)
             column_slope[j] += __shfl_xor_sync(kFullWarp, column_slope[j], offset);
-        if (tile_group() == 0)
-            tile->column_shares[tile_warp_down() * kTile + similarity::column(j)] = column_slope[j];
+        if (tile_group(thread) == 0)
+            tile->column_shares[tile_warp_down(thread) * kTile + similarity::column(j, thread)] =
+                column_slope[j];
     }
 }
 
 /* Block (split, group). Thread t < 128 owns row t of a tile, thread 128 + t column t: they alone add up its
- * sums. Shared memory: the tile's and 6.5 KB. T only matters to weighted kinds. */
+ * sums. Shared memory: the tile's and 10 KB. T only matters to weighted kinds. */
 template <typename T, bool kWeighted>
 __global__ void __launch_bounds__(kTileThreads, kBlocksPerSm)
     contrast_pairs_kernel(rpo_contrast_inputs inputs, contrast_constants constants, tiled_workspace partials,
-                          tile_operands<T> operands, int64_t tiles_per_group, int64_t tiles_per_split) {
+                          tile_operands<T> operands, int tiles_per_group, int tiles_per_split) {
     RPO_SHARED_DYNAMIC(unsigned char, tile_memory);
     RPO_SHARED(pair_tile, tile, 1);
-    const int thread = static_cast<int>(threadIdx.x), owned_column = thread - kTile;
     const int64_t m = inputs.m, n = inputs.n;
-    const int64_t group_begin = blockIdx.y * tiles_per_group * kTile;
-    const int64_t row_end = min(m, group_begin + tiles_per_group * kTile);
-    const int64_t column_end = min(n, (blockIdx.x + 1) * tiles_per_split * kTile);
 
-    for (int64_t first_row = group_begin; first_row < row_end; first_row += kTile) {
-        double loss = 0.0, slope = 0.0;
+    for (int row_tile = 0; row_tile < tiles_per_group; ++row_tile) {
+        const int64_t first_row = (int64_t{blockIdx.y} * tiles_per_group + row_tile) * kTile;
+        if (first_row >= m)
+            break; /* all threads alike */
+        if (threadIdx.x < kTile)
+            tile->row_loss[threadIdx.x] = tile->row_slope[threadIdx.x] = 0.0;
         load_tile_rows<kWeighted>(tile, inputs, constants, partials, first_row);
-        for (int64_t first_column = blockIdx.x * tiles_per_split * kTile; first_column < column_end;
-             first_column += kTile) {
+        for (int column_tile = 0; column_tile < tiles_per_split; ++column_tile) {
+            const int64_t first_column = (int64_t{blockIdx.x} * tiles_per_split + column_tile) * kTile;
+            if (first_column >= n)
+                break;
             load_tile_columns<kWeighted>(tile, inputs, partials, first_column);
             float product[kFragment][kFragment];
             if (kWeighted)
@@ -312,21 +331,23 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerSm)
                 __syncthreads();
             add_tile_pairs<T, kWeighted>(tile, product, constants, first_row, first_column, m, n);
             __syncthreads();
+            const int thread = rpo_thread_index(), owned_column = thread - kTile;
             if (thread < kTile)
                 for (int warp = 0; warp < kWarpsAcross; ++warp) {
-                    loss += static_cast<double>(tile->loss_shares[warp * kTile + thread]);
-                    slope += static_cast<double>(tile->slope_shares[warp * kTile + thread]);
+                    tile->row_loss[thread] += static_cast<double>(tile->loss_shares[warp * kTile + thread]);
+                    tile->row_slope[thread] += static_cast<double>(tile->slope_shares[warp * kTile + thread]);
                 }
             else if (first_column + owned_column < n) {
                 double *sum = partials.column_slopes + blockIdx.y * n + first_column + owned_column;
-                const double before = first_row == group_begin ? 0.0 : *sum;
+                const double before = row_tile == 0 ? 0.0 : *sum;
                 *sum = before + static_cast<double>(tile->column_shares[owned_column]) +
                        static_cast<double>(tile->column_shares[kTile + owned_column]);
             }
         }
+        const int thread = rpo_thread_index();
         if (thread < kTile && first_row + thread < m) {
-            partials.row_losses[blockIdx.x * m + first_row + thread] = loss;
-            partials.row_slopes[blockIdx.x * m + first_row + thread] = slope;
+            partials.row_losses[blockIdx.x * m + first_row + thread] = tile->row_loss[thread];
+            partials.row_slopes[blockIdx.x * m + first_row + thread] = tile->row_slope[thread];
         }
         __syncthreads(); /* the tile's rows are replaced */
     }

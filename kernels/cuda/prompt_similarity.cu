@@ -1,10 +1,12 @@
 /*
  * prompt_similarity.cu - cosine similarity of every row prompt with every column prompt.
  *
- *   version 1  inverse norms in a launch of their own, one warp a row; then one block a tile of 128 x 128
- *              (similarity_tile.cuh), which scales its products on the way out. m n dim multiply-adds on
- * tensor cores or float32 units, every embedding read m/128 + n/128 times through the L2, the matrix written
- * once. Not yet measured on a GPU.
+ *   version 2  float32 on tensor cores as well (similarity_tile.cuh).
+ *   version 1  inverse norms in a launch of their own, one warp a row; then one block a tile of 128 x 128, which
+ *              scales its products on the way out. m n dim multiply-adds on tensor cores or float32 units, every
+ *              embedding read m/128 + n/128 times through the L2, the matrix written once.
+ *
+ * Not yet measured on a GPU.
  */
 #include "kernels/cuda/contrast.cuh"
 #include "kernels/cuda/launch.cuh"
@@ -56,19 +58,20 @@ __global__ void __launch_bounds__(kTileThreads, 2)
     const int64_t first_column = static_cast<int64_t>(blockIdx.x) % column_tiles * kTile;
     float product[kFragment][kFragment];
     tile::multiply(product, operands, first_row, first_column, tile_memory);
+    const int thread = rpo_thread_index();
     float inverse_column[kFragment];
 #pragma unroll
     for (int j = 0; j < kFragment; ++j) {
-        const int64_t column = first_column + tile::column(j);
+        const int64_t column = first_column + tile::column(j, thread);
         inverse_column[j] = column < operands.column_count ? operands.inverse_columns[column] : 0.0f;
     }
 #pragma unroll
     for (int i = 0; i < kFragment; ++i) {
-        const int64_t row = first_row + tile::row(i);
+        const int64_t row = first_row + tile::row(i, thread);
         const float inverse_row = row < operands.row_count ? operands.inverse_rows[row] : 0.0f;
 #pragma unroll
         for (int j = 0; j < kFragment; ++j) {
-            const int64_t column = first_column + tile::column(j);
+            const int64_t column = first_column + tile::column(j, thread);
             if (row < operands.row_count && column < operands.column_count)
                 similarity[row * operands.column_count + column] =
                     tile_cosine<T>(product[i][j], inverse_row, inverse_column[j]);

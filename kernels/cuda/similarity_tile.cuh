@@ -3,21 +3,25 @@
  * the core of the similarity matrix and of both passes of the tiled contrast loss.
  *
  * A block of 256 threads; warps stand 2 (down) x 4 (across), each over 64 x 32 products; a thread holds 8 x 8
- * of them. Which ones row() and column() say. In every version the lanes that share rows are those with
- * the same lane / 4 and those that share columns have the same lane % 4, so the reductions of the callers fit
- * all of them.
+ * of them. Which ones row() and column() say. The lanes that share rows are those with the same lane / 4, those
+ * that share columns have the same lane % 4.
  *
- *   float32          float32 FMA on tiles of 16 along k, transposed on the way into shared memory (two
- * 16-byte loads of A and two of B feed 64 FMA), the next tile prefetched into registers. TF32 tensor cores
- * would be several times as fast and round to 11 bits: similarities off by 1e-3, beyond the contract. Rows
- * are scaled to norm 1 on the way in, so that very long vectors do not overflow. bfloat16,        mma.sync
- * m16n8k16 over tiles of 32 along k that cp.async brings in, kStages in flight. float16          Shared rows
- * are 80 bytes apart, so that the 8 rows of an ldmatrix fall into 8 different groups of banks. Products of
- * two 16-bit numbers are exact in float32. bfloat16 vectors whose norms multiply to more than 3e38 give
- * non-finite values.
+ * 64 bytes of every embedding at a time come in by cp.async, kStages of them in flight. Shared rows are 80 bytes
+ * apart, so that the 8 rows of an ldmatrix fall into 8 different groups of banks. Embeddings that are not
+ * 16-byte aligned row by row are loaded element by element into the same tiles.
  *
- * Embeddings that are not 16-byte aligned row by row are loaded element by element into the same tiles.
- * Speed: not yet measured on a GPU.
+ *   bfloat16, float16   mma.sync m16n8k16. Products of two 16-bit numbers are exact in float32. bfloat16 vectors
+ *                       whose norms multiply to more than 3e38 give non-finite values.
+ *   float32             version 2: each element, scaled to norm 1 so that long vectors do not overflow, is cut
+ *                       into two TF32 parts on the way from shared memory, and three mma.sync m16n8k8 put a
+ *                       product together again (mma.cuh): similarities as good as with float32 FMA. TF32 alone
+ *                       rounds to 11 bits, errors of 1e-3, beyond the contract. For 8 elements along k a warp
+ *                       issues 48 mma, 64 additions, 96 instructions of cutting and 18 loads.
+ *                       version 1: float32 FMA on tiles transposed on the way into shared memory; bound by 60
+ *                       TFLOP/s, where three products of TF32 leave 165 at the peak and some 100 through
+ *                       mma.sync, which reaches about 62 % of it on an H100.
+ *
+ * Speed: by counting, not yet measured on a GPU.
  */
 #ifndef RPO_CUDA_SIMILARITY_TILE_CUH
 #define RPO_CUDA_SIMILARITY_TILE_CUH
@@ -27,6 +31,7 @@
 #include "kernels/cuda/device/mma.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/device/shared.cuh"
+#include "kernels/cuda/device/thread.cuh"
 
 constexpr int kTile = 128;        /* rows and columns of a tile */
 constexpr int kTileThreads = 256; /* threads of a block that works on tiles */
@@ -45,42 +50,142 @@ template <typename T> inline bool rows_are_aligned(const void *embeddings, int64
     return reinterpret_cast<uintptr_t>(embeddings) % 16 == 0 && dim * sizeof(T) % 16 == 0;
 }
 
-__device__ __forceinline__ int tile_group() { /* lanes with the same one share rows */
-    return static_cast<int>(threadIdx.x) % kWarpThreads / 4;
+/* A thread's place. Work on a finished tile begins with rpo_thread_index() anew: the compiler computes places
+ * before the loop over tiles otherwise, and has no registers for them while products are formed. */
+__device__ __forceinline__ int tile_group(int thread) { /* lanes with the same one share rows */
+    return thread % kWarpThreads / 4;
 }
-__device__ __forceinline__ int tile_pair() { /* lanes with the same one share columns */
-    return static_cast<int>(threadIdx.x) % 4;
+__device__ __forceinline__ int tile_pair(int thread) { /* lanes with the same one share columns */
+    return thread % 4;
 }
-__device__ __forceinline__ int tile_warp_down() {
-    return static_cast<int>(threadIdx.x) / kWarpThreads / kWarpsAcross;
+__device__ __forceinline__ int tile_warp_down(int thread) {
+    return thread / kWarpThreads / kWarpsAcross;
 }
-__device__ __forceinline__ int tile_warp_across() {
-    return static_cast<int>(threadIdx.x) / kWarpThreads % kWarpsAcross;
+__device__ __forceinline__ int tile_warp_across(int thread) {
+    return thread / kWarpThreads % kWarpsAcross;
 }
 
-/* ---- bfloat16, float16 ---- */
+/* ---- what the warps do with a stage in shared memory ---- */
+
+/* Elements from one shared row to the next: 64 bytes and 16 more, see the top of the file. */
+template <typename T> constexpr int kTileStride = 80 / static_cast<int>(sizeof(T));
+
+/* Where a lane's ldmatrix addresses begin: 16 rows of A, and 16 of B for two fragments. */
+template <typename T> __device__ __forceinline__ const T *tile_a_address(const T *stage) {
+    const int thread = rpo_thread_index(), lane = thread % kWarpThreads;
+    return stage + (tile_warp_down(thread) * 64 + lane % 16) * kTileStride<T> +
+           lane / 16 * rpo_vector<T>::kCount;
+}
+template <typename T> __device__ __forceinline__ const T *tile_b_address(const T *stage) {
+    const int thread = rpo_thread_index(), lane = thread % kWarpThreads;
+    return stage + (kTile + tile_warp_across(thread) * 32 + lane / 16 * 8 + lane % 8) * kTileStride<T> +
+           lane / 8 % 2 * rpo_vector<T>::kCount;
+}
+
+/* bfloat16, float16: products of what the embeddings hold. */
+template <typename T> struct tile_product {
+    static constexpr bool kNormalised = false; /* whether norms are taken out before the product */
+
+    static constexpr int kScales = 0;
+
+    __device__ __forceinline__ tile_product(const tile_operands<T> &, int64_t, int64_t, float *) {}
+
+    __device__ __forceinline__ void add(float (&c)[kFragment / 2][kFragment / 2][4], const T *stage) const {
+        const T *a_row = tile_a_address(stage), *b_row = tile_b_address(stage);
+#pragma unroll
+        for (int k = 0; k < kTileStride<T> - 8; k += 16) {
+            uint32_t a[kFragment / 2][4], b[kFragment / 2][2];
+#pragma unroll
+            for (int i = 0; i < kFragment / 2; ++i)
+                rpo_ldmatrix_x4(a[i], a_row + i * 16 * kTileStride<T> + k);
+#pragma unroll
+            for (int j = 0; j < kFragment / 2; j += 2) {
+                uint32_t two[4];
+                rpo_ldmatrix_x4(two, b_row + j * 8 * kTileStride<T> + k);
+                b[j][0] = two[0], b[j][1] = two[1], b[j + 1][0] = two[2], b[j + 1][1] = two[3];
+            }
+#pragma unroll
+            for (int i = 0; i < kFragment / 2; ++i)
+#pragma unroll
+                for (int j = 0; j < kFragment / 2; ++j)
+                    rpo_mma_16x8x16<T>(c[i][j], a[i], b[j]);
+        }
+    }
+};
+
+/* float32: rows and columns are scaled to norm 1 on the way from shared memory, then cut into TF32 parts. The
+ * scales stay in shared memory too, each warp's beside each other behind one address: with more registers than
+ * that the kernels spill. */
+template <> struct tile_product<float> {
+    static constexpr bool kNormalised = true;
+    static constexpr int kWarpRows = kTile / kWarpsDown, kWarpScales = kWarpRows + kTile / kWarpsAcross;
+    static constexpr int kScales = kTileThreads / kWarpThreads * kWarpScales;
+    const float *scale; /* of this lane's first row; the others follow 8 apart, then the columns */
+
+    /* Written here, read in `add` behind the caller's barrier. */
+    __device__ __forceinline__ tile_product(const tile_operands<float> &operands, int64_t first_row,
+                                            int64_t first_column, float *memory) {
+        const int thread = rpo_thread_index();
+        float *scales = memory + thread / kWarpThreads * kWarpScales;
+        for (int t = thread % kWarpThreads; t < kWarpScales; t += kWarpThreads) {
+            const bool of_row = t < kWarpRows;
+            const int64_t index = of_row ? first_row + tile_warp_down(thread) * kWarpRows + t
+                                         : first_column + tile_warp_across(thread) * 32 + t - kWarpRows;
+            const bool exists = index < (of_row ? operands.row_count : operands.column_count);
+            scales[t] = exists ? (of_row ? operands.inverse_rows : operands.inverse_columns)[index] : 0.0f;
+        }
+        scale = scales + tile_group(thread);
+    }
+
+    __device__ __forceinline__ void add(float (&c)[kFragment / 2][kFragment / 2][4],
+                                        const float *stage) const {
+        const float *a_row = tile_a_address(stage), *b_row = tile_b_address(stage);
+#pragma unroll 1
+        for (int k = 0; k < kTileStride<float> - 4; k += 8) {
+            rpo_tf32_pair<2> b[kFragment / 2];
+#pragma unroll
+            for (int j = 0; j < kFragment / 2; j += 2) {
+                uint32_t two[4];
+                rpo_ldmatrix_x4(two, b_row + j * 8 * kTileStride<float> + k);
+#pragma unroll
+                for (int part = 0; part < 4; ++part)
+                    rpo_split_tf32(b[j + part / 2], part % 2,
+                                   __uint_as_float(two[part]) * scale[kWarpRows + (j + part / 2) * 8]);
+            }
+#pragma unroll
+            for (int i = 0; i < kFragment / 2; ++i) {
+                uint32_t raw[4];
+                rpo_ldmatrix_x4(raw, a_row + i * 16 * kTileStride<float> + k);
+                rpo_tf32_pair<4> a;
+#pragma unroll
+                for (int part = 0; part < 4; ++part)
+                    rpo_split_tf32(a, part, __uint_as_float(raw[part]) * scale[i * 16 + part % 2 * 8]);
+#pragma unroll
+                for (int j = 0; j < kFragment / 2; ++j)
+                    rpo_mma_16x8x8_split(c[i][j], a, b[j]);
+            }
+        }
+    }
+};
+
+/* ---- a tile ---- */
 
 template <typename T> struct similarity_tile {
-    static constexpr int kDepth = 32, kStages = 3;
-    static constexpr int kStride = kDepth + 8; /* elements from one shared row to the next */
-    static constexpr int kVector = 8;          /* elements of 16 bytes */
+    static constexpr int kVector = rpo_vector<T>::kCount, kStride = kTileStride<T>;
+    static constexpr int kDepth = kStride - kVector, kStages = 3;
     static constexpr int kStageElements = 2 * kTile * kStride;
-    static constexpr size_t kSharedBytes = kStages * kStageElements * sizeof(T);
+    static constexpr size_t kStageBytes = kStageElements * sizeof(T);
+    static constexpr size_t kSharedBytes = kStages * kStageBytes + tile_product<T>::kScales * sizeof(float);
 
     /* Of the tile: row and column of product[i][j]. */
-    static __device__ __forceinline__ int row(int i) {
-        return tile_warp_down() * 64 + (i / 2) * 16 + (i % 2) * 8 + tile_group();
+    static __device__ __forceinline__ int row(int i, int thread) {
+        return tile_warp_down(thread) * 64 + (i / 2) * 16 + (i % 2) * 8 + tile_group(thread);
     }
-    static __device__ __forceinline__ int column(int j) {
-        return tile_warp_across() * 32 + (j / 2) * 8 + 2 * tile_pair() + j % 2;
-    }
-
-    /* What still makes a product a cosine, beside the column's inverse norm. */
-    static __device__ __forceinline__ float row_factor(float inverse_norm) {
-        return inverse_norm;
+    static __device__ __forceinline__ int column(int j, int thread) {
+        return tile_warp_across(thread) * 32 + (j / 2) * 8 + 2 * tile_pair(thread) + j % 2;
     }
 
-    /* Elements k to k + 7 of one row; zeros beyond the row's or the matrix's end. */
+    /* 16 bytes of one row, from element k on; zeros beyond the row's or the matrix's end. */
     static __device__ __forceinline__ void load_vector(T *target, const T *matrix, int64_t row_index,
                                                        int64_t row_count, int64_t k, int64_t dim,
                                                        bool aligned) {
@@ -100,9 +205,8 @@ template <typename T> struct similarity_tile {
     static __device__ __forceinline__ void load_stage(T *stage, const tile_operands<T> &operands,
                                                       int64_t first_row, int64_t first_column, int64_t k) {
         constexpr int kVectorsPerRow = kDepth / kVector;
-#pragma unroll
-        for (int vector = static_cast<int>(threadIdx.x); vector < kTile * kVectorsPerRow;
-             vector += kTileThreads) {
+#pragma unroll 1 /* unrolled, the float32 kernels spill */
+        for (int vector = rpo_thread_index(); vector < kTile * kVectorsPerRow; vector += kTileThreads) {
             const int r = vector / kVectorsPerRow, offset = vector % kVectorsPerRow * kVector;
             load_vector(stage + r * kStride + offset, operands.rows, first_row + r, operands.row_count,
                         k + offset, operands.dim, operands.aligned);
@@ -111,53 +215,32 @@ template <typename T> struct similarity_tile {
         }
     }
 
-    static __device__ __forceinline__ void multiply_stage(float (&c)[kFragment / 2][kFragment / 2][4],
-                                                          const T *stage) {
-        const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-        const T *a_row = stage + (tile_warp_down() * 64 + lane % 16) * kStride + lane / 16 * 8;
-        const T *b_row =
-            stage + (kTile + tile_warp_across() * 32 + lane / 16 * 8 + lane % 8) * kStride + lane / 8 % 2 * 8;
-#pragma unroll
-        for (int k = 0; k < kDepth; k += 16) {
-            uint32_t a[kFragment / 2][4], b[kFragment / 2][2];
-#pragma unroll
-            for (int i = 0; i < kFragment / 2; ++i)
-                rpo_ldmatrix_x4(a[i], a_row + i * 16 * kStride + k);
-#pragma unroll
-            for (int j = 0; j < kFragment / 2; j += 2) {
-                uint32_t two[4];
-                rpo_ldmatrix_x4(two, b_row + j * 8 * kStride + k);
-                b[j][0] = two[0], b[j][1] = two[1], b[j + 1][0] = two[2], b[j + 1][1] = two[3];
-            }
-#pragma unroll
-            for (int i = 0; i < kFragment / 2; ++i)
-#pragma unroll
-                for (int j = 0; j < kFragment / 2; ++j)
-                    rpo_mma_16x8x16<T>(c[i][j], a[i], b[j]);
-        }
-    }
-
     /* All threads of the block call. Leaves the shared memory free; at least one barrier lies inside. */
     static __device__ __forceinline__ void multiply(float (&product)[kFragment][kFragment],
                                                     const tile_operands<T> &operands, int64_t first_row,
                                                     int64_t first_column, unsigned char *shared) {
         T *stages = reinterpret_cast<T *>(shared);
+        const tile_product<T> stage_product(operands, first_row, first_column,
+                                            reinterpret_cast<float *>(shared + kStages * kStageBytes));
         float c[kFragment / 2][kFragment / 2][4] = {};
-        const int64_t steps = (operands.dim + kDepth - 1) / kDepth;
+        const int steps = static_cast<int>((operands.dim + kDepth - 1) / kDepth);
         for (int s = 0; s < kStages - 1; ++s) {
             if (s < steps)
                 load_stage(stages + s * kStageElements, operands, first_row, first_column, s * kDepth);
             rpo_async_copy_commit();
         }
-        for (int64_t step = 0; step < steps; ++step) {
+        int full = 0, empty = kStages - 1; /* stages: the one that is multiplied, the one that is filled */
+        for (int step = 0; step < steps; ++step) {
             rpo_async_copy_wait<kStages - 2>();
             __syncthreads(); /* this stage has arrived, and nobody reads the one that is filled next */
-            const int64_t next = step + kStages - 1;
+            const int next = step + kStages - 1;
             if (next < steps)
-                load_stage(stages + next % kStages * kStageElements, operands, first_row, first_column,
-                           next * kDepth);
+                load_stage(stages + empty * kStageElements, operands, first_row, first_column,
+                           int64_t{next} * kDepth);
             rpo_async_copy_commit();
-            multiply_stage(c, stages + step % kStages * kStageElements);
+            stage_product.add(c, stages + full * kStageElements);
+            empty = full;
+            full = full + 1 < kStages ? full + 1 : 0;
         }
         rpo_async_copy_wait<0>();
         __syncthreads();
@@ -169,123 +252,10 @@ template <typename T> struct similarity_tile {
     }
 };
 
-/* ---- float32 ---- */
-
-template <> struct similarity_tile<float> {
-    static constexpr int kDepth = 16;
-    static constexpr int kStride = kTile + 4; /* floats from one k to the next; keeps 16-byte alignment */
-    static constexpr int kPart =
-        kDepth / (kTileThreads / kTile); /* elements along k that a thread brings in */
-    static constexpr int kBufferElements = 2 * kDepth * kStride;
-    static constexpr size_t kSharedBytes = 2 * kBufferElements * sizeof(float);
-
-    static __device__ __forceinline__ int row(int i) {
-        return tile_warp_down() * 64 + (i / 4) * 32 + tile_group() * 4 + i % 4;
-    }
-    static __device__ __forceinline__ int column(int j) {
-        return tile_warp_across() * 32 + (j / 4) * 16 + tile_pair() * 4 + j % 4;
-    }
-
-    /* Rows were normalised when they were loaded. */
-    static __device__ __forceinline__ float row_factor(float) {
-        return 1.0f;
-    }
-
-    struct prefetch {
-        float a[kPart], b[kPart];
-    };
-
-    static __device__ __forceinline__ void load_part(float (&part)[kPart], const float *matrix,
-                                                     int64_t row_index, int64_t row_count, int64_t k,
-                                                     int64_t dim, bool aligned, float scale) {
-        const float *source = matrix + row_index * dim + k;
-        const bool inside = row_index < row_count;
-        if (aligned) {
-#pragma unroll
-            for (int e = 0; e < kPart; e += 4) {
-                const bool wanted = inside && k + e < dim;
-                const rpo_vector<float> vector = wanted ? rpo_load_vector(source + e) : rpo_vector<float>{};
-#pragma unroll
-                for (int v = 0; v < 4; ++v)
-                    part[e + v] = wanted ? vector.element[v] * scale : 0.0f;
-            }
-            return;
-        }
-#pragma unroll
-        for (int e = 0; e < kPart; ++e)
-            part[e] = inside && k + e < dim ? source[e] * scale : 0.0f;
-    }
-
-    static __device__ __forceinline__ void load(prefetch &next, const tile_operands<float> &operands,
-                                                int64_t first_row, int64_t first_column, int64_t k) {
-        const int mine = static_cast<int>(threadIdx.x) % kTile;
-        const int64_t part_k = k + static_cast<int>(threadIdx.x) / kTile * kPart;
-        const int64_t r = first_row + mine;
-        const float scale = r < operands.row_count ? operands.inverse_rows[r] : 0.0f;
-        load_part(next.a, operands.rows, r, operands.row_count, part_k, operands.dim, operands.aligned,
-                  scale);
-        load_part(next.b, operands.columns, first_column + mine, operands.column_count, part_k, operands.dim,
-                  operands.aligned, 1.0f);
-    }
-
-    /* A buffer holds A as [k][row], then B as [k][column]. Lanes write neighbours: no bank conflict. */
-    static __device__ __forceinline__ void store(float *buffer, const prefetch &next) {
-        const int mine = static_cast<int>(threadIdx.x) % kTile;
-        const int part_k = static_cast<int>(threadIdx.x) / kTile * kPart;
-#pragma unroll
-        for (int e = 0; e < kPart; ++e) {
-            buffer[(part_k + e) * kStride + mine] = next.a[e];
-            buffer[(kDepth + part_k + e) * kStride + mine] = next.b[e];
-        }
-    }
-
-    static __device__ __forceinline__ void multiply_buffer(float (&product)[kFragment][kFragment],
-                                                           const float *buffer) {
-#pragma unroll
-        for (int k = 0; k < kDepth; ++k) {
-            const float *a_k = buffer + k * kStride, *b_k = buffer + (kDepth + k) * kStride;
-            rpo_vector<float> a[2], b[2];
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                a[half] = rpo_load_vector(a_k + row(4 * half));
-                b[half] = rpo_load_vector(b_k + column(4 * half));
-            }
-#pragma unroll
-            for (int i = 0; i < kFragment; ++i)
-#pragma unroll
-                for (int j = 0; j < kFragment; ++j)
-                    product[i][j] += a[i / 4].element[i % 4] * b[j / 4].element[j % 4];
-        }
-    }
-
-    static __device__ __forceinline__ void multiply(float (&product)[kFragment][kFragment],
-                                                    const tile_operands<float> &operands, int64_t first_row,
-                                                    int64_t first_column, unsigned char *shared) {
-        float *buffers = reinterpret_cast<float *>(shared);
-        prefetch next;
-#pragma unroll
-        for (int i = 0; i < kFragment; ++i)
-#pragma unroll
-            for (int j = 0; j < kFragment; ++j)
-                product[i][j] = 0.0f;
-        load(next, operands, first_row, first_column, 0);
-        const int64_t steps = (operands.dim + kDepth - 1) / kDepth;
-        for (int64_t step = 0; step < steps; ++step) {
-            float *buffer = buffers + step % 2 * kBufferElements;
-            store(buffer, next); /* its readers of two steps ago are past the barrier of the step between */
-            __syncthreads();
-            if (step + 1 < steps)
-                load(next, operands, first_row, first_column, (step + 1) * kDepth);
-            multiply_buffer(product, buffer);
-        }
-        __syncthreads();
-    }
-};
-
 /* Cosine of product[i][j] from the inverse norms of its row and column. */
 template <typename T>
 __device__ __forceinline__ float tile_cosine(float product, float inverse_row, float inverse_column) {
-    return product * similarity_tile<T>::row_factor(inverse_row) * inverse_column;
+    return tile_product<T>::kNormalised ? product : product * inverse_row * inverse_column;
 }
 
 #endif
