@@ -49,9 +49,13 @@ typedef struct bench_limits {
     double bytes;                  /* copy, bytes read plus bytes written per second */
 } bench_limits;
 
+typedef enum bench_limit { BENCH_LIMIT_MATMUL, BENCH_LIMIT_COPY } bench_limit;
+
 rpo_status bench_limits_measure(bench_limits *limits, rpo_context *context, rpo_dtype dtype);
 
-typedef enum bench_limit { BENCH_LIMIT_MATMUL, BENCH_LIMIT_COPY } bench_limit;
+/* Measures one limit once more and keeps the better of both: for a row that was faster than its limit, which tells
+ * that something disturbed the measurement. */
+rpo_status bench_limits_again(bench_limits *limits, rpo_context *context, rpo_dtype dtype, bench_limit which);
 
 /* Seconds of the timed repeats, and memory beyond inputs, outputs and what the program held before. */
 typedef struct bench_times {
@@ -114,6 +118,7 @@ void bench_report_start(const bench_options *options, const rpo_context *context
 rpo_status bench_report_row(const bench_options *options, const rpo_context *context,
                             const bench_limits *limits, const bench_row *row);
 void bench_report_limits(const bench_options *options, const bench_limits *limits, rpo_dtype dtype);
+double bench_row_share(const bench_limits *limits, const bench_row *row); /* of the row's limit */
 bool bench_row_correct(const bench_row *row);
 
 #endif

@@ -9,7 +9,7 @@ bool bench_row_correct(const bench_row *row) {
     return row->error <= row->tolerance; /* false for NaN */
 }
 
-static double limit_share(const bench_limits *limits, const bench_row *row) {
+double bench_row_share(const bench_limits *limits, const bench_row *row) {
     return row->limit == BENCH_LIMIT_MATMUL ? row->flops / row->times.median / limits->flops[row->dtype]
                                             : row->bytes / row->times.median / limits->bytes;
 }
@@ -44,7 +44,7 @@ static void print_shape(char *text, size_t size, const bench_row *row) {
 static void print_row(const bench_limits *limits, const bench_row *row) {
     char shape[256], share[32];
     print_shape(shape, sizeof shape, row);
-    snprintf(share, sizeof share, "%.0f%% %s", 100.0 * limit_share(limits, row),
+    snprintf(share, sizeof share, "%.0f%% %s", 100.0 * bench_row_share(limits, row),
              row->limit == BENCH_LIMIT_MATMUL ? "matmul" : "copy");
     printf("%-31s %-8s %10.4f %10.4f %10.4f %9.1f %8.1f %11s %8.1e  %s\n", row->op,
            rpo_dtype_name(row->dtype), row->times.median * 1e3, row->times.min * 1e3, row->times.max * 1e3,
@@ -87,7 +87,7 @@ static rpo_status append_row(rpo_text *text, const bench_options *options, const
     RPO_TRY(append_field(text, "limit_bytes_per_second", limits->bytes));
     RPO_TRY(
         rpo_text_printf(text, ", \"limit\": \"%s\"", row->limit == BENCH_LIMIT_MATMUL ? "matmul" : "copy"));
-    RPO_TRY(append_field(text, "limit_share", limit_share(limits, row)));
+    RPO_TRY(append_field(text, "limit_share", bench_row_share(limits, row)));
     RPO_TRY(append_field(text, "workspace_bytes", (double)row->workspace_bytes));
     RPO_TRY(append_field(text, "extra_resident_bytes",
                          row->times.extra_bytes >= 0 ? (double)row->times.extra_bytes : NAN));
