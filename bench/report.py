@@ -13,7 +13,7 @@ import json
 import sys
 import textwrap
 
-NAME_WIDTH, BAR_WIDTH, VALUE_WIDTH, LINE, GAP, MARGIN = 190, 420, 150, 20, 34, 16
+NAME_WIDTH, BAR_WIDTH, VALUE_WIDTH, LINE, GAP, MARGIN = 190, 420, 170, 20, 34, 16
 NOTE_LETTERS = 90  # that fit the width
 
 
@@ -127,17 +127,30 @@ STYLE = """
 """
 
 
+def heading(key, top):
+    """Op, dtype and shape, the latter on lines of its own where it is long. Returns (elements, next top)."""
+    name, shape = f"{key[0]}, {key[1]}", shape_text(key)
+    title = f'<text class="title" x="{MARGIN}" y="{top + 14}">{html.escape(name)}'
+    if len(name) + len(shape) <= NOTE_LETTERS:
+        return [f'{title}<tspan class="note" dx="8">{html.escape(shape)}</tspan></text>'], top + LINE
+    elements = [f"{title}</text>"]
+    for line in textwrap.wrap(shape, NOTE_LETTERS):
+        top += LINE
+        elements.append(f'<text class="note" x="{MARGIN}" y="{top + 14}">{html.escape(line)}</text>')
+    return elements, top + LINE
+
+
 def bars(key, entry, top):
-    """One group: its heading and a bar for each side, the slowest the full width. Returns (elements, next top)."""
+    """One group: its heading and a bar for each side, the slowest the full width; ours alone stands against its limit.
+    Returns (elements, next top)."""
     sides = ([("rpo", entry["ours"], "ours")] if entry["ours"] else [])
     sides += [(row["backend"][5:], row, "peer") for row in entry["peers"]]
-    slowest = max(row["median_seconds"] for _, row, _ in sides)
-    heading = html.escape(f"{key[0]}, {key[1]}")
-    elements = [f'<text class="title" x="{MARGIN}" y="{top + 14}">{heading}'
-                f'<tspan class="note" dx="8">{html.escape(shape_text(key))}</tspan></text>']
-    y = top + LINE
+    longest = max(row["median_seconds"] for _, row, _ in sides)
+    if not entry["peers"]:
+        longest /= max(entry["ours"]["limit_share"], 1e-6)
+    elements, y = heading(key, top)
     for name, row, look in sides:
-        width = max(1.0, BAR_WIDTH * row["median_seconds"] / slowest)
+        width = max(1.0, min(BAR_WIDTH, BAR_WIDTH * row["median_seconds"] / longest))
         note = f"{milliseconds(row['median_seconds'])} ms"
         if look == "ours":
             note += f", {100 * row['limit_share']:.0f}% of {row['limit']}"
@@ -151,7 +164,7 @@ def bars(key, entry, top):
 def svg(title, device, groups):
     elements, top = [], MARGIN
     elements.append(f'<text class="title" x="{MARGIN}" y="{top + 14}">{html.escape(title)}</text>')
-    for line in textwrap.wrap(f"{device}; median time, shorter is better", NOTE_LETTERS):
+    for line in textwrap.wrap(f"{device}; median time, shorter is better; a bar alone: its share of the limit", NOTE_LETTERS):
         top += LINE
         elements.append(f'<text class="note" x="{MARGIN}" y="{top + 14}">{html.escape(line)}</text>')
     top += GAP
