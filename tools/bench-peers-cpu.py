@@ -149,11 +149,11 @@ def call(command, threads):
 def compare(work, arguments):
     name, op, sizes, _, _ = work
     shape = ",".join(f"{key}={value}" for key, value in sizes.items())
-    common = ["--threads", str(arguments.threads), "--repeats", str(arguments.repeats)]
+    options = ["--threads", str(arguments.threads), "--repeats", str(arguments.repeats)]
     ours, peer = [], []
     for _ in range(arguments.rounds):
-        ours.append(call([arguments.rpo_bench, op, "--json", "--shape", shape, *common], arguments.threads))
-        peer.append(call([sys.executable, os.path.abspath(__file__), "--peer", name, *common], arguments.threads))
+        ours.append(call([arguments.rpo_bench, op, "--json", "--shape", shape, *options], arguments.threads))
+        peer.append(call([sys.executable, os.path.abspath(__file__), "--peer", name, *options], arguments.threads))
     return [{key: statistics.median(run[key] for run in runs)
              for key in ("median_seconds", "extra_resident_bytes")} for runs in (ours, peer)]
 

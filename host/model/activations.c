@@ -84,14 +84,23 @@ void rpo_activations_free(rpo_activations *activations) {
     *activations = (rpo_activations){0};
 }
 
-rpo_status rpo_model_reserve_workspace(rpo_model *model, size_t size) {
-    if (size <= model->workspace_size)
+/* At least `size` bytes, whose contents may be lost. */
+static rpo_status reserve(void **memory, size_t *capacity, size_t size, const char *what) {
+    if (size <= *capacity)
         return RPO_OK;
-    rpo_free(model->workspace);
-    model->workspace_size = 0;
-    model->workspace = rpo_alloc_array(size, 1);
-    if (model->workspace == NULL)
-        return rpo_error_prefix(RPO_ERROR_OUT_OF_MEMORY, "workspace of the model's ops: ");
-    model->workspace_size = size;
+    rpo_free(*memory);
+    *capacity = 0;
+    *memory = rpo_alloc_array(size, 1);
+    if (*memory == NULL)
+        return rpo_error_prefix(RPO_ERROR_OUT_OF_MEMORY, "%s: ", what);
+    *capacity = size;
     return RPO_OK;
+}
+
+rpo_status rpo_model_reserve_workspace(rpo_model *model, size_t size) {
+    return reserve(&model->workspace, &model->workspace_size, size, "workspace of the model's ops");
+}
+
+rpo_status rpo_model_reserve_head_cache(rpo_model *model, size_t size) {
+    return reserve(&model->head_cache, &model->head_cache_size, size, "logits kept for the backward");
 }

@@ -135,8 +135,7 @@ rpo_status rpo_model_backward(rpo_model *model, const rpo_batch *batch, const fl
     RPO_TRY(check_kept(model, batch));
     RPO_TRY(reserve(model, batch));
     const rpo_status head = head_backward(model, batch, sequence_gradients, sequence_logps);
-    rpo_model_forget_activations(
-        model); /* the head's cache is used up, gate and up are about to be overwritten */
+    rpo_model_forget_activations(model); /* the cache is used up, gate and up are overwritten next */
     RPO_TRY(head);
     for (int64_t layer = model->config.num_hidden_layers - 1; layer >= 0; --layer) {
         RPO_TRY(mlp_backward(model, batch, layer));

@@ -37,7 +37,7 @@ rpo_linear_logprob_shape rpo_model_head_shape(const rpo_model *model, const rpo_
         .dtype = RPO_FLOAT32,
         .reduction = RPO_REDUCTION_SUM,
         .valid_rows = batch->num_labels,
-        .cache = model->head_cached_bytes > 0 ? model->head_cache : NULL,
+        .cache = model->head_cache,
         .cache_bytes = model->head_cached_bytes,
     };
 }
@@ -170,20 +170,13 @@ static rpo_status run_layers(rpo_model *model, const rpo_batch *batch, bool keep
                    model->weights + model->parameters.final_norm, rows);
 }
 
-/* Memory for what the head's backward would compute again: as many rows as the limit allows. */
-static rpo_status reserve_head_cache(rpo_model *model, const rpo_batch *batch) {
+/* The head's forward will leave what its backward would compute again, as many rows of it as the limit allows. */
+static rpo_status keep_head(rpo_model *model, const rpo_batch *batch) {
     const rpo_linear_logprob_shape shape = rpo_model_head_shape(model, batch);
     size_t size = 0;
     RPO_TRY(rpo_linear_logprob_cache_size(model->context, &size, &shape));
     size = size < RPO_HEAD_CACHE_LIMIT ? size : RPO_HEAD_CACHE_LIMIT;
-    if (size > model->head_cache_size) {
-        rpo_free(model->head_cache);
-        model->head_cache_size = 0;
-        model->head_cache = rpo_alloc_array(size, 1);
-        if (model->head_cache == NULL)
-            return rpo_error_prefix(RPO_ERROR_OUT_OF_MEMORY, "logits kept for the backward: ");
-        model->head_cache_size = size;
-    }
+    RPO_TRY(rpo_model_reserve_head_cache(model, size));
     model->head_cached_bytes = size;
     return RPO_OK;
 }
@@ -195,7 +188,7 @@ rpo_status rpo_model_forward(rpo_model *model, const rpo_batch *batch, bool keep
     RPO_TRY(run_layers(model, batch, keep_activations));
     if (sequence_logps != NULL) {
         if (keep_activations)
-            RPO_TRY(reserve_head_cache(model, batch));
+            RPO_TRY(keep_head(model, batch));
         const rpo_linear_logprob_shape shape = rpo_model_head_shape(model, batch);
         size_t size = 0;
         RPO_TRY(rpo_linear_logprob_workspace_size(model->context, &size, &shape, 0));

@@ -100,6 +100,9 @@ void rpo_activations_free(rpo_activations *activations);
 /* At least `size` bytes in model->workspace. */
 rpo_status rpo_model_reserve_workspace(rpo_model *model, size_t size);
 
+/* At least `size` bytes in model->head_cache. */
+rpo_status rpo_model_reserve_head_cache(rpo_model *model, size_t size);
+
 /* ---- model.c ---- */
 
 /* A model without weights: the table, and nothing of the parameters' size. */

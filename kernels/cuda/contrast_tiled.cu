@@ -21,7 +21,7 @@
  *
  * What limits it at m = n = 4096, dim = 384, by counting (not yet measured on a GPU): two passes are 25.8 GFLOP,
  * for 16-bit embeddings some 40 us of tensor core time at 600 TFLOP/s; for float32 77 GFLOP of TF32, 0.16 ms at
- * the peak of 495 TFLOP/s and 0.25 ms at the 62 % of it that mma.sync reaches. Pass 2 has 1 exponential, 3 fast
+ * the peak of 495 TFLOP/s and 0.25 ms if mma.sync reaches 62 % of it, an assumption. Pass 2 has 1 exponential, 3 fast
  * divisions or exponentials and some 40 other instructions for each of 16.8 M pairs: 0.8 G lane-instructions,
  * about 30 us on 132 SMs, beside 1 exponential a pair in pass 1. Two blocks an SM overlap one's products with
  * the other's exponentials.

@@ -14,12 +14,12 @@
  *                       whose norms multiply to more than 3e38 give non-finite values.
  *   float32             version 2: each element, scaled to norm 1 so that long vectors do not overflow, is cut
  *                       into two TF32 parts on the way from shared memory, and three mma.sync m16n8k8 put a
- *                       product together again (mma.cuh): similarities as good as with float32 FMA. TF32 alone
+ *                       product together again (mma.cuh): as good as float32 FMA in emulation. TF32 alone
  *                       rounds to 11 bits, errors of 1e-3, beyond the contract. For 8 elements along k a warp
  *                       issues 48 mma, 64 additions, 96 instructions of cutting and 18 loads.
  *                       version 1: float32 FMA on tiles transposed on the way into shared memory; bound by 60
- *                       TFLOP/s, where three products of TF32 leave 165 at the peak and some 100 through
- *                       mma.sync, which reaches about 62 % of it on an H100.
+ *                       TFLOP/s, where three products of TF32 leave 165 at the peak and some 100 if
+ *                       mma.sync reaches 62 % of it, an assumption.
  *
  * Speed: by counting, not yet measured on a GPU.
  */

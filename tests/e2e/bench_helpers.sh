@@ -1,13 +1,6 @@
 # bench_helpers.sh - what the tests of rpo-bench share. Sourced with `bench` set to the program.
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-fail() {
-    echo "FAILED: $*" >&2
-    failures=$((failures + 1))
-}
+. "$RPO_SOURCE/tests/e2e/helpers.sh"
 
 # expect_row BACKEND DTYPE OP SHAPE: one row of JSON with every figure there, finite and correct.
 expect_row() {

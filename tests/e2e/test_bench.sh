@@ -52,5 +52,4 @@ import json, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
 assert all("failed" in row or "error" in row for row in rows), rows' "$work/liger" || fail "a peer gives neither rows nor a reason"
 
-echo "$failures failures"
-[ "$failures" -eq 0 ]
+finish

@@ -17,5 +17,4 @@ done
 expect_row simt bfloat16 logprob-gather-backward rows=5,vocab=301,sequences=2
 expect_fault 2 'no model ops' training-step --backend simt
 
-echo "$failures failures"
-[ "$failures" -eq 0 ]
+finish

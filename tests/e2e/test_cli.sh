@@ -3,14 +3,7 @@
 set -euo pipefail
 
 rpo="$RPO_BUILD/bin/rpo"
-work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-fail() {
-    echo "FAILED: $*" >&2
-    failures=$((failures + 1))
-}
+. "$RPO_SOURCE/tests/e2e/helpers.sh"
 
 # expect CODE PATTERN ARGUMENTS...: the exit code, and a pattern of stdout (code 0) or of the one line on stderr.
 expect() {
@@ -112,5 +105,4 @@ fi
 grep -q '^rpo: standard output: cannot be written: ' "$work/err" ||
     fail "rpo help config into a closed pipe: $(cat "$work/err")"
 
-[ "$failures" = 0 ] || exit 1
-echo "the program's frame: as expected"
+finish

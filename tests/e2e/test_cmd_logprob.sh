@@ -3,14 +3,7 @@
 set -euo pipefail
 
 rpo="$RPO_BUILD/bin/rpo"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-fail() {
-    echo "FAIL: $*" >&2
-    failures=$((failures + 1))
-}
+. "$RPO_SOURCE/tests/e2e/helpers.sh"
 
 # A case that is right; the faults below are edits of it.
 good='{"kind": "logps", "vocab": 3, "lens": [2, 1], "average": false,
@@ -77,5 +70,4 @@ for case_file in "$RPO_SHARED"/oracle/logps-*.json; do
     grep -q '"grad_logits"' "$work/golden.out" || fail "$case_file: no grad_logits"
 done
 
-[ "$failures" -eq 0 ] || { echo "$failures failed" >&2; exit 1; }
-echo "passed"
+finish

@@ -3,14 +3,7 @@
 set -euo pipefail
 
 rpo=$RPO_BUILD/bin/rpo
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-fail() {
-    echo "FAIL: $*"
-    failures=$((failures + 1))
-}
+. "$RPO_SOURCE/tests/e2e/helpers.sh"
 
 # values FILE KEY: the numbers of an answer's (or an expect object's) member, one a line; "null" for null.
 values() {
@@ -139,5 +132,4 @@ code=0
 "$rpo" loss "$work/good.json" >/dev/full 2>"$work/err" || code=$?
 [[ $code -eq 3 ]] || fail "/dev/full: exit code $code"
 
-echo "$cases golden cases, $failures failures"
-[[ $failures -eq 0 ]]
+finish "$cases golden cases"

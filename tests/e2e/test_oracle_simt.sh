@@ -5,14 +5,7 @@
 set -euo pipefail
 
 program=$RPO_BUILD/bin/rpo-simt
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-failures=0
-
-fail() {
-    echo "FAIL: $*"
-    failures=$((failures + 1))
-}
+. "$RPO_SOURCE/tests/e2e/helpers.sh"
 
 # values FILE: the numbers of an answer, or of a case's expect object, as "NAME NUMBER" lines, lists flattened.
 values() {
@@ -96,5 +89,4 @@ for device in cpu cuda; do
 done
 difference=$(same "$work/empty.cuda" "$work/empty.cpu" 0) || fail "an empty side: $difference"
 
-echo "$cases golden cases, $failures failures"
-[ "$failures" -eq 0 ]
+finish "$cases golden cases"

@@ -70,30 +70,36 @@ sanitize() {
     return $status
 }
 
+# wait_for PID...: how many of them there were and how many failed; fails when one did.
+wait_for() {
+    local pid failures=0
+    for pid in "$@"; do
+        wait "$pid" || failures=$((failures + 1))
+    done
+    echo "$# runs, $failures with findings or out of time"
+    [ "$failures" -eq 0 ]
+}
+
 # All tools at once, each over every op in every dtype at small shapes. initcheck gets memory that nothing has filled.
 step_sanitizer() {
     need_device
     need_program cuda_every_op
     command -v compute-sanitizer >/dev/null || skip "no compute-sanitizer"
-    local tool pid failures=0 pids=()
+    local tool pids=()
     for tool in memcheck racecheck synccheck; do
         sanitize "$tool" every-op "$RPO_CHECK_BUILD/bin/cuda_every_op" &
         pids+=($!)
     done
     sanitize initcheck every-op "$RPO_CHECK_BUILD/bin/cuda_every_op" --leave-unfilled &
     pids+=($!)
-    for pid in "${pids[@]}"; do
-        wait "$pid" || failures=$((failures + 1))
-    done
-    echo "${#pids[@]} tools, $failures with findings"
-    [ "$failures" -eq 0 ]
+    wait_for "${pids[@]}"
 }
 
 # The op case table itself under memcheck and racecheck, program by program as long as time is left.
 step_cases() {
     need_device
     command -v compute-sanitizer >/dev/null || skip "no compute-sanitizer"
-    local program tool pid failures=0 pids=()
+    local program tool pids=()
     for program in "$RPO_CHECK_BUILD"/bin/cuda_test_*; do
         [ -x "$program" ] || skip "the op tests were not built"
         for tool in memcheck racecheck; do
@@ -101,11 +107,7 @@ step_cases() {
             pids+=($!)
         done
     done
-    for pid in "${pids[@]}"; do
-        wait "$pid" || failures=$((failures + 1))
-    done
-    echo "${#pids[@]} runs, $failures with findings or out of time"
-    [ "$failures" -eq 0 ]
+    wait_for "${pids[@]}"
 }
 
 # What bounds each kernel: time, memory traffic, occupancy, registers.

@@ -180,13 +180,7 @@ static double megabytes(rpo_linear_logprob_shape *shape, size_t l2_bytes, bool b
 Test(linear_logprob_simt, workspace_is_bounded_on_real_devices) {
     static const size_t l2[] = {40 << 20, 50 << 20, 60 << 20};
     for (size_t i = 0; i < sizeof l2 / sizeof l2[0]; ++i) {
-        rpo_linear_logprob_shape shape = {.struct_size = sizeof shape,
-                                          .rows = 8192,
-                                          .valid_rows = 4096,
-                                          .hidden_size = 4096,
-                                          .vocab_size = 128256,
-                                          .num_sequences = 8,
-                                          .dtype = RPO_BFLOAT16};
+        rpo_linear_logprob_shape shape = linear_llama_shape(RPO_BFLOAT16);
         const double full = megabytes(&shape, l2[i], true);
         cr_assert(full <= 1.1 * 1024, "full head: %.1f MiB", full);
 
