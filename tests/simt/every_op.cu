@@ -1,8 +1,16 @@
 /*
- * capture.cu - every op in a CUDA graph: on a stream of the caller's that is being captured, an op records its work and
- * does nothing else (no waiting, no allocation, nothing on the default stream), and the graph, launched twice, leaves the
- * bits that the op itself left. Built for simt and for a GPU.
+ * every_op.cu - every op of the CUDA backend on small shapes: both versions of the contrast loss, every dtype, the tile
+ * loops more than once. Built for simt and for a GPU; plain main, because Criterion does not run under ThreadSanitizer.
+ * The exit status is 1 for an op that fails, else that of the tool that watches.
+ *
+ *     every_op                     runs each op once: for ThreadSanitizer (simt) and compute-sanitizer (GPU)
+ *     every_op --leave-unfilled    the same; outputs and workspaces are not NaN beforehand but as allocated, so that a tool
+ *                                  sees what is read before it was written
+ *     every_op --capture           each op in a CUDA graph: on a stream of the caller's that is being captured, an op
+ *                                  records its work and does nothing else (no waiting, no allocation, nothing on the
+ *                                  default stream), and the graph, launched twice, leaves the bits that the op left
  */
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -14,7 +22,9 @@
 
 namespace {
 
+const rpo_dtype dtypes[] = {RPO_FLOAT32, RPO_BFLOAT16, RPO_FLOAT16};
 int failures = 0;
+bool leave_unfilled = false;
 
 void report(const char *name, const char *what) {
     printf("failed: %s: %s; the last message is \"%s\"\n", name, what, rpo_last_error());
@@ -39,6 +49,8 @@ class Memory {
         void *block = nullptr;
         insist(cudaMalloc(&block, bytes > 0 ? bytes : 1), "cudaMalloc");
         blocks_.push_back(block);
+        if (!leave_unfilled)
+            insist(cudaMemset(block, 0xff, bytes), "cudaMemset");
         return block;
     }
     template <typename T> T *copy(const std::vector<T> &values) {
@@ -47,7 +59,7 @@ class Memory {
                "cudaMemcpy");
         return block;
     }
-    /* Numbers of about one: bfloat16 in 16 bits, or float32. */
+    /* Numbers of some 0.5 to 2 in any dtype. */
     void *numbers(int64_t count, rpo_dtype dtype) {
         std::vector<uint16_t> halves;
         std::vector<float> floats;
@@ -55,7 +67,8 @@ class Memory {
             const float value = 0.5f + static_cast<float>(i * 7919 % 1009) / 1009.0f;
             uint32_t bits;
             memcpy(&bits, &value, sizeof bits);
-            halves.push_back(static_cast<uint16_t>(bits >> 16));
+            const int64_t half = 0x3800 + i * 40503 % 0x0700; /* float16 0.5 to 1.9 */
+            halves.push_back(static_cast<uint16_t>(dtype == RPO_FLOAT16 ? half : bits >> 16));
             floats.push_back(value);
         }
         return dtype == RPO_FLOAT32 ? static_cast<void *>(copy(floats)) : copy(halves);
@@ -65,16 +78,19 @@ class Memory {
     std::vector<void *> blocks_;
 };
 
-/* What an op leaves. An array that it adds to starts at 0, all others at NaN. */
+/* What an op leaves: finite float32, or anything. An array that it adds to starts at 0, all others at NaN. */
+enum class Holds { kFloats, kSums, kAnything };
+
 struct Output {
     void *data;
     size_t bytes;
-    bool added_to;
+    Holds holds;
 };
 
 struct Bench {
     rpo_context *context;
     cudaStream_t stream;
+    bool capture;
 };
 
 using Op = std::function<rpo_status()>;
@@ -82,7 +98,9 @@ using Bytes = std::vector<std::vector<unsigned char>>;
 
 void clear(const std::vector<Output> &outputs) {
     for (const Output &output : outputs)
-        insist(cudaMemset(output.data, output.added_to ? 0 : 0xff, output.bytes), "cudaMemset");
+        if (output.holds == Holds::kSums || !leave_unfilled)
+            insist(cudaMemset(output.data, output.holds == Holds::kSums ? 0 : 0xff, output.bytes),
+                   "cudaMemset");
     insist(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
 }
 
@@ -95,6 +113,17 @@ Bytes read(const std::vector<Output> &outputs) {
                "cudaMemcpy");
     }
     return all;
+}
+
+bool is_finite(const std::vector<Output> &outputs, const Bytes &bytes) {
+    for (size_t k = 0; k < outputs.size(); ++k)
+        for (size_t at = 0; at < bytes[k].size(); at += sizeof(float)) {
+            float value;
+            memcpy(&value, bytes[k].data() + at, sizeof value);
+            if (!std::isfinite(value))
+                return false;
+        }
+    return true;
 }
 
 void check_graph(const Bench &bench, const char *name, cudaGraph_t graph, const std::vector<Output> &outputs,
@@ -113,15 +142,22 @@ void check_graph(const Bench &bench, const char *name, cudaGraph_t graph, const 
 }
 
 void check(const Bench &bench, const char *name, const Op &op, const std::vector<Output> &outputs) {
+    std::vector<Output> whole; /* what the op has surely written: a tool may object to reading the rest */
+    for (const Output &output : outputs)
+        if (output.holds != Holds::kAnything)
+            whole.push_back(output);
     clear(outputs);
-    const Bytes untouched = read(outputs);
     if (op() != RPO_OK)
         return report(name, "the op fails");
+    if (!is_finite(whole, read(whole)))
+        report(name, "a result is not finite");
+    if (!bench.capture)
+        return;
     const Bytes expected = read(outputs);
+    clear(outputs);
+    const Bytes untouched = read(outputs);
     if (expected == untouched)
         report(name, "the op leaves nothing");
-
-    clear(outputs);
     cudaGraph_t graph = nullptr;
     if (!insist(cudaStreamBeginCapture(bench.stream, cudaStreamCaptureModeGlobal), name))
         return;
@@ -135,10 +171,14 @@ void check(const Bench &bench, const char *name, const Op &op, const std::vector
     insist(cudaGraphDestroy(graph), name);
 }
 
-void check_loss(const Bench &bench, rpo_loss_kind kind, int64_t m, int64_t n, rpo_dtype dtype) {
-    const int64_t dim = 24;
+void check_loss(const Bench &bench, rpo_loss_kind kind, int64_t m, int64_t n, int64_t dim, rpo_dtype dtype) {
     Memory memory;
-    float *out = static_cast<float *>(memory.room(static_cast<size_t>(4 * (m + n) + 2) * sizeof(float)));
+    std::vector<Output> arrays;
+    const auto floats = [&](int64_t count, Holds holds) {
+        const size_t bytes = static_cast<size_t>(count) * sizeof(float);
+        arrays.push_back({memory.room(bytes), bytes, holds});
+        return static_cast<float *>(arrays.back().data);
+    };
     rpo_contrast_inputs inputs = {};
     inputs.struct_size = sizeof inputs;
     inputs.policy_chosen_logps = static_cast<float *>(memory.numbers(m, RPO_FLOAT32));
@@ -149,24 +189,29 @@ void check_loss(const Bench &bench, rpo_loss_kind kind, int64_t m, int64_t n, rp
     inputs.m = m, inputs.n = n, inputs.dim = dim;
     rpo_contrast_outputs outputs = {};
     outputs.struct_size = sizeof outputs;
-    outputs.loss = out;
-    outputs.accuracy = out + 1;
-    outputs.row_losses = out + 2;
-    outputs.grad_chosen_logps = out + 2 + m + n;
-    outputs.grad_rejected_logps = out + 2 + 2 * m + n;
+    outputs.loss = floats(1, Holds::kFloats);
+    outputs.grad_chosen_logps = floats(m, Holds::kFloats);
+    outputs.grad_rejected_logps = floats(n, Holds::kFloats);
+    outputs.accuracy =
+        floats(1, Holds::kAnything); /* from here on it depends on the kind how much is written */
+    outputs.row_losses = floats(m + n, Holds::kAnything);
+    outputs.chosen_rewards = floats(m, Holds::kAnything);
+    outputs.rejected_rewards = floats(n, Holds::kAnything);
+    outputs.margins = floats(m + n, Holds::kAnything);
     rpo_loss_options options = RPO_LOSS_OPTIONS_INIT;
     options.kind = kind;
     size_t size = 0;
     if (rpo_contrast_loss_workspace_size(bench.context, &size, &inputs, &options) != RPO_OK)
         return report(rpo_loss_kind_name(kind), "no workspace size");
     void *workspace = memory.room(size);
-    check(bench, rpo_loss_kind_name(kind),
-          [&] { return rpo_contrast_loss(bench.context, &outputs, &inputs, &options, workspace, size); },
-          {{out, static_cast<size_t>(2 + 2 * (m + n)) * sizeof(float), false}});
+    check(
+        bench, rpo_loss_kind_name(kind),
+        [&] { return rpo_contrast_loss(bench.context, &outputs, &inputs, &options, workspace, size); },
+        arrays);
 }
 
 void check_matrices(const Bench &bench, rpo_dtype dtype) {
-    const int64_t m = 33, n = 70, dim = 40;
+    const int64_t m = 33, n = 131, dim = 40;
     Memory memory;
     const void *chosen = memory.numbers(m * dim, dtype), *rejected = memory.numbers(n * dim, dtype);
     float *out = static_cast<float *>(memory.room(static_cast<size_t>(m * n) * sizeof(float)));
@@ -174,7 +219,7 @@ void check_matrices(const Bench &bench, rpo_dtype dtype) {
     if (rpo_prompt_similarity_workspace_size(bench.context, &size, m, n, dim, dtype) != RPO_OK)
         return report("similarity", "no workspace size");
     void *workspace = memory.room(size);
-    const std::vector<Output> outputs = {{out, static_cast<size_t>(m * n) * sizeof(float), false}};
+    const std::vector<Output> outputs = {{out, static_cast<size_t>(m * n) * sizeof(float), Holds::kFloats}};
     check(
         bench, "prompt similarity",
         [&] {
@@ -217,27 +262,38 @@ void check_gather(const Bench &bench, int64_t rows, int64_t vocab_size, rpo_dtyp
     void *logits = memory.numbers(rows * vocab_size, dtype), *gradient = memory.room(logits_bytes);
     float *logps = static_cast<float *>(memory.room(3 * sizeof(float)));
     float *lse = static_cast<float *>(memory.room(rows_bytes));
+    float *token_logps = static_cast<float *>(memory.room(rows_bytes));
     size_t size = 0;
     if (rpo_logprob_gather_workspace_size(bench.context, &size, &shape) != RPO_OK)
         return report("gather", "no workspace size");
     void *workspace = memory.room(size);
+    const auto backward = [&](const void *from) {
+        return rpo_logprob_gather_backward(bench.context, gradient, from, lse, packed.labels,
+                                           packed.cu_seqlens, packed.gradients, &shape, workspace, size);
+    };
     check(bench, "log-prob gather, forward and backward",
           [&] {
               const rpo_status status =
-                  rpo_logprob_gather(bench.context, logps, nullptr, lse, logits, packed.labels,
+                  rpo_logprob_gather(bench.context, logps, token_logps, lse, logits, packed.labels,
                                      packed.cu_seqlens, &shape, workspace, size);
-              return status != RPO_OK
-                         ? status
-                         : rpo_logprob_gather_backward(bench.context, gradient, logits, lse, packed.labels,
-                                                       packed.cu_seqlens, packed.gradients, &shape, workspace,
-                                                       size);
+              return status != RPO_OK ? status : backward(logits);
           },
-          {{logps, 3 * sizeof(float), false}, {lse, rows_bytes, false}, {gradient, logits_bytes, false}});
+          {{logps, 3 * sizeof(float), Holds::kFloats},
+           {token_logps, rows_bytes, Holds::kFloats},
+           {lse, rows_bytes, Holds::kFloats},
+           {gradient, logits_bytes, Holds::kAnything}});
+    check(bench, "log-prob gather, backward in place",
+          [&] {
+              const cudaError_t error =
+                  cudaMemcpyAsync(gradient, logits, logits_bytes, cudaMemcpyDeviceToDevice, bench.stream);
+              return error != cudaSuccess ? RPO_ERROR_DEVICE : backward(gradient);
+          },
+          {{gradient, logits_bytes, Holds::kAnything}});
 }
 
 /* A forward, then the backward; with `cached`, half of the rows find their exponentials in the cache. */
 void check_linear(const Bench &bench, rpo_dtype dtype, size_t chunk_bytes, bool cached, bool frozen) {
-    const int64_t rows = 40, hidden_size = 16, vocab_size = 411;
+    const int64_t rows = 15, hidden_size = 16, vocab_size = 411;
     Memory memory;
     const Packing packed = packing(&memory, rows, vocab_size);
     rpo_linear_logprob_shape shape = {};
@@ -262,16 +318,18 @@ void check_linear(const Bench &bench, rpo_dtype dtype, size_t chunk_bytes, bool 
     float *grad_head = static_cast<float *>(memory.room(head_bytes));
     float *logps = static_cast<float *>(memory.room(3 * sizeof(float)));
     float *again = static_cast<float *>(memory.room(3 * sizeof(float)));
-    std::vector<Output> outputs = {{logps, 3 * sizeof(float), false},
-                                   {again, 3 * sizeof(float), false},
-                                   {grad_hidden, hidden_bytes, false}};
+    float *token_logps = static_cast<float *>(memory.room(rows * sizeof(float)));
+    std::vector<Output> outputs = {{logps, 3 * sizeof(float), Holds::kFloats},
+                                   {again, 3 * sizeof(float), Holds::kFloats},
+                                   {token_logps, rows * sizeof(float), Holds::kFloats},
+                                   {grad_hidden, hidden_bytes, Holds::kAnything}};
     if (!frozen)
-        outputs.push_back({grad_head, head_bytes, true});
+        outputs.push_back({grad_head, head_bytes, Holds::kSums});
     check(
         bench, cached ? "linear log-prob, half cached" : "linear log-prob",
         [&] {
             const rpo_status status =
-                rpo_linear_logprob(bench.context, logps, nullptr, hidden, head, packed.labels,
+                rpo_linear_logprob(bench.context, logps, token_logps, hidden, head, packed.labels,
                                    packed.cu_seqlens, &shape, workspace, sizes[0]);
             return status != RPO_OK
                        ? status
@@ -295,27 +353,38 @@ void check_refusal(const Bench &bench) {
 
 void check_all(const Bench &bench) {
     for (int kind = 0; kind < RPO_LOSS_KIND_COUNT; ++kind)
-        check_loss(bench, static_cast<rpo_loss_kind>(kind), 9, 9, RPO_FLOAT32);
-    check_loss(bench, RPO_LOSS_RPO_UNPAIRED, 5, 600, RPO_FLOAT32); /* tiled */
-    check_loss(bench, RPO_LOSS_RPO_UNPAIRED, 5, 600, RPO_BFLOAT16);
-    for (const rpo_dtype dtype : {RPO_FLOAT32, RPO_BFLOAT16}) {
+        check_loss(bench, static_cast<rpo_loss_kind>(kind), 7, 7, 24, dtypes[kind % 3]);
+    check_loss(bench, RPO_LOSS_RPO_UNIFORM, 3, 600, 8, RPO_FLOAT32);
+    check_loss(bench, RPO_LOSS_RPO_UNPAIRED, 140, 530, 72, RPO_BFLOAT16); /* several tiles a block */
+    check_loss(bench, RPO_LOSS_RPO_UNPAIRED, 2, 513, 24, RPO_FLOAT32);
+    check_loss(bench, RPO_LOSS_RPO_UNPAIRED, 2, 513, 7, RPO_FLOAT16); /* loaded element by element */
+    for (const rpo_dtype dtype : dtypes) {
+        check_loss(bench, RPO_LOSS_RPO_UNPAIRED, 5, 150, 24, dtype); /* four columns at a time */
         check_matrices(bench, dtype);
         check_gather(bench, 9, 61, dtype);
-        check_gather(bench, 5, 4099, dtype);
+        check_gather(bench, 3, 4099, dtype);
         check_linear(bench, dtype, 1 << 20, false, false); /* kept */
         check_linear(bench, dtype, 4096, false, false);    /* recomputed */
         check_linear(bench, dtype, 1 << 20, true, false);
         check_linear(bench, dtype, 1 << 20, false, true);
     }
-    check_refusal(bench);
+    if (bench.capture)
+        check_refusal(bench);
 }
 
 } // namespace
 
-int main() {
+int main(int argc, char **argv) {
+    const char *mode = argc > 1 ? argv[1] : "";
+    leave_unfilled = strcmp(mode, "--leave-unfilled") == 0;
     rpo_context_options options = RPO_CONTEXT_OPTIONS_INIT;
     options.device = RPO_DEVICE_CUDA;
     Bench bench = {};
+    bench.capture = strcmp(mode, "--capture") == 0;
+    if (mode[0] != '\0' && !leave_unfilled && !bench.capture) {
+        fprintf(stderr, "every_op: %s: unknown; --leave-unfilled or --capture\n", mode);
+        return 2;
+    }
     if (rpo_context_create(&bench.context, &options) != RPO_OK) {
         puts(rpo_last_error());
         return 1;
@@ -327,6 +396,6 @@ int main() {
     rpo_context_free(bench.context);
     (void)cudaStreamDestroy(bench.stream);
     if (failures == 0)
-        puts("captures: right");
+        puts("every op ran");
     return failures != 0;
 }
