@@ -9,7 +9,7 @@
 #ifndef RPO_BENCH_BENCH_H
 #define RPO_BENCH_BENCH_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 #include "kernels/op_table.h"
 
 enum { BENCH_MAX_DIMS = 12, BENCH_MAX_REPEATS = 1000 };

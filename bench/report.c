@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "bench/bench.h"
-#include "host/core/json.h"
+#include "core/json.h"
 
 bool bench_row_correct(const bench_row *row) {
     return row->error <= row->tolerance; /* false for NaN */

@@ -3,7 +3,7 @@
 
 #include <omp.h>
 
-#include "kernels/error.h"
+#include "core/error.h"
 #include "kernels/op_table.h"
 
 extern const rpo_backend rpo_cpu_backend;

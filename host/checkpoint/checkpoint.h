@@ -5,7 +5,7 @@
 #ifndef RPO_HOST_CHECKPOINT_CHECKPOINT_H
 #define RPO_HOST_CHECKPOINT_CHECKPOINT_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 #include "host/model/model.h"
 
 /* Held-out figures (without held-out data: of a training batch) for the closing table; NAN where there are

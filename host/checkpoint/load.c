@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "host/checkpoint/internal.h"
-#include "host/model/safetensors.h"
+#include "host/formats/safetensors.h"
 
 static rpo_status read_state(const char *folder, rpo_trainer_state *state) {
     char *path = rpo_path_join(folder, RPO_CHECKPOINT_STATE);

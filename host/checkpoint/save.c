@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "host/checkpoint/internal.h"
-#include "host/model/safetensors.h"
+#include "host/formats/safetensors.h"
 
 const char *const *rpo_checkpoint_moment_names(const char *kind) {
     static const char *const adamw[] = {"exp_avg", "exp_avg_sq", NULL};

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/json.h"
 #include "host/checkpoint/internal.h"
-#include "host/core/json.h"
 
 enum { STATE_LIMIT = 1 << 20 };
 

@@ -4,7 +4,7 @@
 #ifndef RPO_HOST_CLI_CASE_COMMAND_H
 #define RPO_HOST_CLI_CASE_COMMAND_H
 
-#include "host/core/json.h"
+#include "core/json.h"
 
 typedef struct rpo_case_command {
     bool help;            /* --help was asked for; nothing else is set */

@@ -4,7 +4,7 @@
 #ifndef RPO_HOST_CLI_CLI_H
 #define RPO_HOST_CLI_CLI_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 
 enum {
     RPO_EXIT_OK = 0,

@@ -3,7 +3,7 @@
 
 #include "host/cli/cli.h"
 #include "host/cli/run_config.h"
-#include "host/train/train.h"
+#include "host/run/run.h"
 
 int rpo_cmd_eval(int argc, char **argv) {
     rpo_config *config = NULL;
@@ -13,7 +13,7 @@ int rpo_cmd_eval(int argc, char **argv) {
     if (status == RPO_OK)
         status = rpo_comm_open(&comm);
     if (status == RPO_OK)
-        status = rpo_eval_run(config, comm, &json);
+        status = rpo_run_evaluation(config, comm, &json);
     if (status == RPO_OK && comm->rank == 0)
         printf("%s\n", json.data);
     rpo_text_free(&json);

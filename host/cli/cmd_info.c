@@ -8,8 +8,8 @@
 #include <xxhash.h>
 #include <zlib.h>
 
+#include "core/json.h"
 #include "host/cli/cli.h"
-#include "host/core/json.h"
 #include "kernels/op_table.h"
 
 /* "model name : ..." of the first processor, where the system tells. */

@@ -4,7 +4,7 @@
 #ifndef RPO_HOST_CLI_DEVICE_ARRAYS_H
 #define RPO_HOST_CLI_DEVICE_ARRAYS_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 
 enum { RPO_MAX_DEVICE_ARRAYS = 16 };
 

@@ -4,7 +4,7 @@
 #ifndef RPO_HOST_CLI_LOGPROB_CASE_H
 #define RPO_HOST_CLI_LOGPROB_CASE_H
 
-#include "host/core/json.h"
+#include "core/json.h"
 
 typedef struct rpo_logprob_case {
     int64_t rows, vocab_size, num_sequences;

@@ -4,7 +4,7 @@
 #ifndef RPO_HOST_CLI_LOSS_CASE_H
 #define RPO_HOST_CLI_LOSS_CASE_H
 
-#include "host/core/json.h"
+#include "core/json.h"
 
 typedef struct rpo_loss_case {
     int64_t m, n, dim;

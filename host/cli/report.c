@@ -2,8 +2,9 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "core/signals.h"
 #include "host/cli/cli.h"
-#include "host/train/train.h"
+#include "host/run/run.h"
 
 static int exit_code(rpo_status status) {
     switch (status) {
@@ -17,7 +18,7 @@ static int exit_code(rpo_status status) {
     case RPO_ERROR_COMM:
         return RPO_EXIT_RANK;
     case RPO_ERROR_INTERRUPTED:
-        return rpo_train_stop_signal() == SIGTERM ? RPO_EXIT_SIGTERM : RPO_EXIT_SIGINT;
+        return rpo_signals_received() == SIGTERM ? RPO_EXIT_SIGTERM : RPO_EXIT_SIGINT;
     case RPO_ERROR_OUT_OF_MEMORY:
     case RPO_ERROR_IO:
     case RPO_ERROR_UNSUPPORTED:

@@ -5,7 +5,7 @@
 #ifndef RPO_HOST_COMM_COMM_H
 #define RPO_HOST_COMM_COMM_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 
 typedef struct rpo_comm rpo_comm;
 

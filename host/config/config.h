@@ -4,12 +4,12 @@
 #ifndef RPO_HOST_CONFIG_CONFIG_H
 #define RPO_HOST_CONFIG_CONFIG_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 #include "host/data/dataset.h"
 #include "host/embed/embed.h"
 #include "host/model/model.h"
+#include "host/train/optimizer.h"
 
-typedef enum rpo_optimizer_kind { RPO_OPTIMIZER_RMSPROP, RPO_OPTIMIZER_ADAMW } rpo_optimizer_kind;
 typedef enum rpo_run_device { RPO_RUN_DEVICE_AUTO, RPO_RUN_DEVICE_CPU, RPO_RUN_DEVICE_CUDA } rpo_run_device;
 
 typedef struct rpo_string_list {

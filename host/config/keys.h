@@ -5,8 +5,8 @@
 #ifndef RPO_HOST_CONFIG_KEYS_H
 #define RPO_HOST_CONFIG_KEYS_H
 
+#include "core/json.h"
 #include "host/config/config.h"
-#include "host/core/json.h"
 
 /* How a value looks in the file and what it is stored as. */
 typedef enum rpo_key_type {

@@ -7,7 +7,7 @@
 #ifndef RPO_HOST_DATA_BYTE_SOURCE_H
 #define RPO_HOST_DATA_BYTE_SOURCE_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 
 typedef struct rpo_byte_source rpo_byte_source;
 

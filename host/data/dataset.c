@@ -3,9 +3,6 @@
 
 #include "host/data/dataset_internal.h"
 
-/* Random streams of the suite are told apart by number; an epoch's order is stream SHUFFLE_STREAM + epoch. */
-#define SHUFFLE_STREAM ((uint64_t)0x73687566 << 32)
-
 const char *rpo_data_format_name(rpo_data_format format) {
     switch (format) {
     case RPO_DATA_AUTO:
@@ -86,5 +83,5 @@ const char *rpo_dataset_hash(const rpo_dataset *dataset) {
 }
 
 void rpo_dataset_shuffle(int64_t *order, int64_t count, uint64_t seed, int64_t epoch) {
-    rpo_random_permutation(order, count, seed, SHUFFLE_STREAM + (uint64_t)epoch);
+    rpo_random_permutation(order, count, seed, rpo_random_stream(RPO_RANDOM_EPOCH_ORDER, (uint64_t)epoch));
 }

@@ -7,7 +7,7 @@
 #ifndef RPO_HOST_DATA_DATASET_H
 #define RPO_HOST_DATA_DATASET_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 #include "host/data/tokenizer.h"
 
 typedef enum rpo_data_format {

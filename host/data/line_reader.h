@@ -6,7 +6,7 @@
 #ifndef RPO_HOST_DATA_LINE_READER_H
 #define RPO_HOST_DATA_LINE_READER_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 
 /* Longest line of a data file. A longer one is a fault, found before more than this is held in memory. */
 #define RPO_DATA_MAX_LINE ((size_t)64 << 20)

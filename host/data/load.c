@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "host/core/json.h"
+#include "core/json.h"
 #include "host/data/dataset_internal.h"
 #include "host/data/line_reader.h"
 #include "host/data/record.h"

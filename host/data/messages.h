@@ -12,7 +12,7 @@
 #ifndef RPO_HOST_DATA_MESSAGES_H
 #define RPO_HOST_DATA_MESSAGES_H
 
-#include "host/core/json.h"
+#include "core/json.h"
 
 #define RPO_ASSISTANT_TURN "\n\nAssistant:"
 

@@ -18,7 +18,7 @@
 #ifndef RPO_HOST_DATA_RECORD_H
 #define RPO_HOST_DATA_RECORD_H
 
-#include "host/core/json.h"
+#include "core/json.h"
 #include "host/data/dataset.h"
 
 typedef struct rpo_record_text {

@@ -4,7 +4,7 @@
 #ifndef RPO_HOST_DATA_TOKENIZER_H
 #define RPO_HOST_DATA_TOKENIZER_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 
 typedef struct rpo_tokenizer rpo_tokenizer;
 

@@ -4,7 +4,7 @@
 #ifndef RPO_HOST_EMBED_EMBED_H
 #define RPO_HOST_EMBED_EMBED_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 #include "host/data/dataset.h"
 
 typedef enum rpo_embedding_kind { RPO_EMBEDDING_HASHED, RPO_EMBEDDING_FILE } rpo_embedding_kind;

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "host/embed/embed_internal.h"
-#include "host/embed/npy.h"
-#include "host/model/safetensors.h"
+#include "host/formats/npy.h"
+#include "host/formats/safetensors.h"
 
 static bool has_suffix(const char *path, const char *suffix) {
     const size_t length = strlen(path), tail = strlen(suffix);

@@ -1,24 +1,9 @@
 /* embeddings.c - one embedding per record: from the cache, or from the embedder that was asked for. */
 #include "host/embed/embed.h"
 
-#include <math.h>
 #include <stdio.h>
 
 #include "host/embed/embed_internal.h"
-
-bool rpo_embed_normalize(float *row, int64_t dim) {
-    double square = 0;
-    for (int64_t i = 0; i < dim; ++i)
-        square += (double)row[i] * row[i];
-    if (!isfinite(square))
-        return false;
-    if (square > 0) {
-        const double scale = 1 / sqrt(square);
-        for (int64_t i = 0; i < dim; ++i)
-            row[i] = (float)(row[i] * scale);
-    }
-    return true;
-}
 
 /* PATH = FOLDER/embeddings-HASH.bin; the hash covers everything that the rows depend on. */
 static rpo_status make_cache_path(char *path, size_t size, const char *folder, const rpo_dataset *dataset,

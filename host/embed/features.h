@@ -10,7 +10,7 @@
 #ifndef RPO_HOST_EMBED_FEATURES_H
 #define RPO_HOST_EMBED_FEATURES_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 
 /* Only this much of a prompt's end is looked at, so that one huge record needs no more memory than others. */
 enum { RPO_FEATURES_MAX_BYTES = 1 << 20 };

@@ -4,7 +4,7 @@
 #ifndef RPO_HOST_METRICS_METRICS_H
 #define RPO_HOST_METRICS_METRICS_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 
 /* One row's figures; figures that are not finite are left out (sft has no rejected side). */
 typedef struct rpo_metrics_row {

@@ -1,7 +1,7 @@
 /* row.c - one row of metrics.jsonl. The key names are a contract; people's scripts read them. */
 #include <math.h>
 
-#include "host/core/json.h"
+#include "core/json.h"
 #include "host/metrics/metrics.h"
 
 rpo_metrics_row rpo_metrics_row_empty(void) {

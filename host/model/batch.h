@@ -4,7 +4,7 @@
 #ifndef RPO_HOST_MODEL_BATCH_H
 #define RPO_HOST_MODEL_BATCH_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 
 typedef struct rpo_batch {
     int32_t *tokens;     /* [num_tokens] */

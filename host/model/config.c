@@ -1,7 +1,7 @@
 /* config.c - LlamaConfig: HF's config.json (and model.init) in and out, every value checked here. */
 #include <string.h>
 
-#include "host/core/json.h"
+#include "core/json.h"
 #include "host/model/model_internal.h"
 
 /* Bounds that keep every product of sizes far inside 64 bits. */

@@ -3,9 +3,9 @@
 #include <math.h>
 #include <string.h>
 
-#include "host/core/json.h"
+#include "core/json.h"
+#include "host/formats/safetensors.h"
 #include "host/model/model_internal.h"
-#include "host/model/safetensors.h"
 
 enum { CONFIG_SIZE_MAX = 16 << 20, SHAPE_TEXT = 192 };
 

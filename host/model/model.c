@@ -34,9 +34,10 @@ static void initialise(rpo_model *model, uint64_t seed) {
         const rpo_parameter *parameter = &model->parameters.items[p];
         float *values = model->weights + parameter->offset;
         const bool is_norm = parameter->shape[1] == 0;
+        const uint64_t stream = rpo_random_stream(RPO_RANDOM_INITIAL_WEIGHTS, p);
 #pragma omp parallel for num_threads(rpo_context_num_threads(model->context)) schedule(static)
         for (int64_t i = 0; i < parameter->count; ++i)
-            values[i] = is_norm ? 1.0f : (float)(deviation * rpo_random_normal(seed, p, (uint64_t)i));
+            values[i] = is_norm ? 1.0f : (float)(deviation * rpo_random_normal(seed, stream, (uint64_t)i));
     }
 }
 

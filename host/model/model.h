@@ -5,7 +5,7 @@
 #ifndef RPO_HOST_MODEL_MODEL_H
 #define RPO_HOST_MODEL_MODEL_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 #include "host/model/batch.h"
 
 /* HF key names of LlamaConfig. */

@@ -1,6 +1,6 @@
 /* save.c - a model into an HF folder: config.json and model.safetensors, each complete or absent. */
+#include "host/formats/safetensors.h"
 #include "host/model/model_internal.h"
-#include "host/model/safetensors.h"
 
 static rpo_status save_config(const rpo_model *model, const char *folder) {
     rpo_text text = {0};

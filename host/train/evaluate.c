@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "host/train/signals.h"
+#include "core/signals.h"
 
 typedef struct progress {
     rpo_metrics *metrics;
@@ -21,38 +21,40 @@ static rpo_status show_progress(void *user, int64_t done, int64_t total, int64_t
     return rpo_signals_check();
 }
 
-rpo_status rpo_evaluate(rpo_figures *figures, int64_t *tokens, const rpo_task *task, rpo_metrics *metrics) {
-    rpo_task_memory memory = {0};
+rpo_status rpo_evaluate(rpo_figures *figures, int64_t *tokens, const rpo_objective *objective,
+                        rpo_metrics *metrics) {
+    rpo_objective_memory memory = {0};
     progress shown = {metrics, "evaluate", rpo_now()};
-    rpo_status status = rpo_task_prepare(task, &memory, NULL, rpo_dataset_size(task->dataset));
+    rpo_status status = rpo_objective_prepare(objective, &memory, NULL, rpo_dataset_size(objective->dataset));
     if (status != RPO_OK)
         goto cleanup;
     *tokens = memory.scope.num_tokens;
-    status =
-        rpo_scope_forward(&memory.scope, task->model, &memory.batch, memory.policy, show_progress, &shown);
-    status = rpo_scope_gather(&memory.scope, task->comm, memory.policy, status);
+    status = rpo_global_batch_forward(&memory.scope, objective->model, &memory.batch, memory.policy,
+                                      show_progress, &shown);
+    status = rpo_global_batch_gather(&memory.scope, objective->comm, memory.policy, status);
     if (status != RPO_OK)
         goto cleanup;
-    if (rpo_task_is_sft(task))
+    if (rpo_objective_is_sft(objective))
         rpo_likelihood_figures(figures, &memory.scope, memory.policy);
     else
-        status = rpo_contrast_blocks(figures, NULL, task->context, &memory.scope, memory.policy,
-                                     memory.reference, task->embeddings, &task->contrast);
+        status = rpo_contrast_blocks(figures, NULL, objective->context, &memory.scope, memory.policy,
+                                     memory.reference, objective->embeddings, &objective->contrast);
 
 cleanup:
     rpo_metrics_progress_end(metrics);
-    rpo_task_memory_free(&memory);
+    rpo_objective_memory_free(&memory);
     return status;
 }
 
 rpo_status rpo_score_dataset(rpo_scores *scores, rpo_comm *comm, rpo_model *model, const rpo_dataset *dataset,
                              int64_t micro_batch_tokens, rpo_metrics *metrics, const char *phase) {
-    rpo_scope scope = {0};
+    rpo_global_batch scope = {0};
     rpo_batch batch = {0};
     float *logps = NULL;
-    const rpo_scope_options options = {.micro_batch_tokens = micro_batch_tokens};
+    const rpo_global_batch_options options = {.micro_batch_tokens = micro_batch_tokens};
     progress shown = {metrics, phase, rpo_now()};
-    rpo_status status = rpo_scope_build(&scope, comm, dataset, NULL, rpo_dataset_size(dataset), &options);
+    rpo_status status =
+        rpo_global_batch_build(&scope, comm, dataset, NULL, rpo_dataset_size(dataset), &options);
     if (status != RPO_OK)
         goto cleanup;
     logps = rpo_alloc_array((size_t)scope.num_sequences, sizeof *logps);
@@ -60,8 +62,8 @@ rpo_status rpo_score_dataset(rpo_scores *scores, rpo_comm *comm, rpo_model *mode
         status = RPO_ERROR_OUT_OF_MEMORY;
         goto cleanup;
     }
-    status = rpo_scope_forward(&scope, model, &batch, logps, show_progress, &shown);
-    status = rpo_scope_gather(&scope, comm, logps, status);
+    status = rpo_global_batch_forward(&scope, model, &batch, logps, show_progress, &shown);
+    status = rpo_global_batch_gather(&scope, comm, logps, status);
     if (status != RPO_OK)
         goto cleanup;
     for (int64_t s = 0; s < scope.num_sequences; ++s) {
@@ -73,6 +75,6 @@ cleanup:
     rpo_metrics_progress_end(metrics);
     rpo_free(logps);
     rpo_batch_free(&batch);
-    rpo_scope_free(&scope);
+    rpo_global_batch_free(&scope);
     return status;
 }

@@ -2,11 +2,12 @@
 #ifndef RPO_HOST_TRAIN_EVALUATE_H
 #define RPO_HOST_TRAIN_EVALUATE_H
 
-#include "host/train/task.h"
+#include "host/train/objective.h"
 
 /* Rows in file order, cut into contrast blocks as they come. INTERRUPTED when a signal asks to stop.
  * `metrics` (may be NULL) shows the progress. *tokens = tokens run. */
-rpo_status rpo_evaluate(rpo_figures *figures, int64_t *tokens, const rpo_task *task, rpo_metrics *metrics);
+rpo_status rpo_evaluate(rpo_figures *figures, int64_t *tokens, const rpo_objective *objective,
+                        rpo_metrics *metrics);
 
 /* Log-probs of every sequence of a dataset under `model`: the reference pass. Errors as above. */
 rpo_status rpo_score_dataset(rpo_scores *scores, rpo_comm *comm, rpo_model *model, const rpo_dataset *dataset,

@@ -13,11 +13,12 @@ int rpo_optimizer_num_moments(rpo_optimizer_kind kind) {
     return kind == RPO_OPTIMIZER_ADAMW ? 2 : 1;
 }
 
-rpo_status rpo_optimizer_create(rpo_optimizer *optimizer, const rpo_config *config, rpo_model *model) {
+rpo_status rpo_optimizer_create(rpo_optimizer *optimizer, const rpo_optimizer_settings *settings,
+                                rpo_model *model) {
     *optimizer = (rpo_optimizer){
-        .kind = config->train.optimizer,
-        .weight_decay = config->train.weight_decay,
-        .max_grad_norm = config->train.max_grad_norm,
+        .kind = settings->kind,
+        .weight_decay = settings->weight_decay,
+        .max_grad_norm = settings->max_grad_norm,
     };
     optimizer->state.kind = optimizer->kind == RPO_OPTIMIZER_ADAMW ? "adamw" : "rmsprop";
     (void)rpo_model_weights(model, &optimizer->state.count);

@@ -3,7 +3,13 @@
 #define RPO_HOST_TRAIN_OPTIMIZER_H
 
 #include "host/checkpoint/checkpoint.h"
-#include "host/config/config.h"
+
+typedef enum rpo_optimizer_kind { RPO_OPTIMIZER_RMSPROP, RPO_OPTIMIZER_ADAMW } rpo_optimizer_kind;
+
+typedef struct rpo_optimizer_settings {
+    rpo_optimizer_kind kind;
+    double weight_decay, max_grad_norm; /* max_grad_norm 0: no clipping */
+} rpo_optimizer_settings;
 
 typedef struct rpo_optimizer {
     rpo_optimizer_kind kind;
@@ -11,7 +17,8 @@ typedef struct rpo_optimizer {
     double weight_decay, max_grad_norm;
 } rpo_optimizer;
 
-rpo_status rpo_optimizer_create(rpo_optimizer *optimizer, const rpo_config *config, rpo_model *model);
+rpo_status rpo_optimizer_create(rpo_optimizer *optimizer, const rpo_optimizer_settings *settings,
+                                rpo_model *model);
 void rpo_optimizer_free(rpo_optimizer *optimizer);
 
 /* Moments of the kind: 2 for adamw, 1 for rmsprop. */

@@ -13,8 +13,6 @@
 
 #include "host/train/evaluate.h"
 
-#define SAMPLE_STREAM UINT64_C(0x7265666572656e63) /* keeps the sample apart from other uses of the seed */
-
 enum { SAMPLE_SIZE = 8, HASH_DIGITS = 32 };
 static const char magic[8] = "rporef1";
 
@@ -105,21 +103,22 @@ static bool same_logp(float cached, float computed) {
 /* Computes a random sample again: a cache of another model or other code does not get past it. */
 static rpo_status verify_sample(const rpo_scores *scores, const rpo_reference *reference,
                                 const rpo_dataset *dataset, bool *same) {
+    const uint64_t stream = rpo_random_stream(RPO_RANDOM_REFERENCE_SAMPLE, 0);
     int64_t records[SAMPLE_SIZE];
     const int64_t rows = scores->count < SAMPLE_SIZE ? scores->count : SAMPLE_SIZE;
     for (int64_t i = 0; i < rows; ++i)
         records[i] =
-            (int64_t)(rpo_random_u64(reference->seed, SAMPLE_STREAM, (uint64_t)i) % (uint64_t)scores->count);
+            (int64_t)(rpo_random_u64(reference->seed, stream, (uint64_t)i) % (uint64_t)scores->count);
     qsort(records, (size_t)rows, sizeof records[0], compare_records);
 
     float logps[2 * SAMPLE_SIZE];
-    rpo_scope scope = {0};
+    rpo_global_batch scope = {0};
     rpo_batch batch = {0};
-    const rpo_scope_options options = {.micro_batch_tokens = reference->micro_batch_tokens};
-    rpo_status status = rpo_scope_build(&scope, reference->comm, dataset, records, rows, &options);
+    const rpo_global_batch_options options = {.micro_batch_tokens = reference->micro_batch_tokens};
+    rpo_status status = rpo_global_batch_build(&scope, reference->comm, dataset, records, rows, &options);
     if (status == RPO_OK) {
-        status = rpo_scope_forward(&scope, reference->model, &batch, logps, NULL, NULL);
-        status = rpo_scope_gather(&scope, reference->comm, logps, status);
+        status = rpo_global_batch_forward(&scope, reference->model, &batch, logps, NULL, NULL);
+        status = rpo_global_batch_gather(&scope, reference->comm, logps, status);
     }
     *same = true;
     for (int64_t s = 0; status == RPO_OK && s < scope.num_sequences; ++s) {
@@ -128,7 +127,7 @@ static rpo_status verify_sample(const rpo_scores *scores, const rpo_reference *r
         *same = *same && same_logp(side[record], logps[s]);
     }
     rpo_batch_free(&batch);
-    rpo_scope_free(&scope);
+    rpo_global_batch_free(&scope);
     return status;
 }
 

@@ -3,7 +3,7 @@
 #ifndef RPO_HOST_TRAIN_REFERENCE_H
 #define RPO_HOST_TRAIN_REFERENCE_H
 
-#include "host/train/task.h"
+#include "host/train/objective.h"
 
 typedef struct rpo_reference {
     rpo_comm *comm;

@@ -2,7 +2,7 @@
 #ifndef RPO_HOST_TRAIN_SCHEDULE_H
 #define RPO_HOST_TRAIN_SCHEDULE_H
 
-#include "host/core/core.h"
+#include "core/core.h"
 
 typedef struct rpo_schedule {
     int64_t records;        /* that take part in training */

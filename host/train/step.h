@@ -2,7 +2,7 @@
 #ifndef RPO_HOST_TRAIN_STEP_H
 #define RPO_HOST_TRAIN_STEP_H
 
-#include "host/train/task.h"
+#include "host/train/objective.h"
 
 /*
  * Leaves the batch's gradients, summed over ranks, in the model's gradient array.
@@ -20,7 +20,7 @@
  * records   in, [num_rows] the batch's records in the epoch's order
  * The result depends neither on micro_batch_tokens nor on the number of ranks (rounding aside).
  */
-rpo_status rpo_step_gradients(rpo_figures *figures, const rpo_task *task, rpo_task_memory *memory,
-                              const int64_t *records, int64_t num_rows);
+rpo_status rpo_step_gradients(rpo_figures *figures, const rpo_objective *objective,
+                              rpo_objective_memory *memory, const int64_t *records, int64_t num_rows);
 
 #endif

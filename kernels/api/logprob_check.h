@@ -4,7 +4,7 @@
 #ifndef RPO_KERNELS_API_LOGPROB_CHECK_H
 #define RPO_KERNELS_API_LOGPROB_CHECK_H
 
-#include "kernels/error.h"
+#include "core/error.h"
 #include "kernels/op_table.h"
 
 /* One pointer argument of a call: its name and whether the call needs it. */

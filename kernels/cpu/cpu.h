@@ -8,7 +8,7 @@
 #ifndef RPO_KERNELS_CPU_CPU_H
 #define RPO_KERNELS_CPU_CPU_H
 
-#include "kernels/error.h"
+#include "core/error.h"
 #include "kernels/op_table.h"
 
 static inline int rpo_cpu_threads(const rpo_context *context) {

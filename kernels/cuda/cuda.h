@@ -5,7 +5,7 @@
 #ifndef RPO_CUDA_CUDA_H
 #define RPO_CUDA_CUDA_H
 
-#include "kernels/error.h"
+#include "core/error.h"
 #include "kernels/op_table.h"
 
 /* Found once, when the context is opened; ops choose their launches from it and never ask the device again.

@@ -4,7 +4,7 @@
  */
 #include "tests/model_testing.h"
 
-#include "host/model/safetensors.h"
+#include "host/formats/safetensors.h"
 
 static const double tolerance = 1e-4;
 

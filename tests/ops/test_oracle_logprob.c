@@ -4,7 +4,7 @@
  */
 #include <unistd.h>
 
-#include "host/core/json.h"
+#include "core/json.h"
 #include "tests/logprob_testing.h"
 
 enum { NUM_CASES = 3 };

@@ -4,7 +4,7 @@
  */
 #include "tests/logprob_testing.h"
 
-#include "host/core/json.h"
+#include "core/json.h"
 
 static const char folder[] = RPO_TEST_SHARED_DIR "/oracle";
 

@@ -5,7 +5,7 @@
 
 #include <criterion/criterion.h>
 
-#include "host/core/core.h"
+#include "core/core.h"
 
 /* ---- memory ---- */
 

@@ -4,8 +4,8 @@
 #include <math.h>
 
 #include "host/embed/embed.h"
-#include "host/embed/npy.h"
-#include "host/model/safetensors.h"
+#include "host/formats/npy.h"
+#include "host/formats/safetensors.h"
 
 /* A .npy file; the header is padded as numpy does it unless `raw_header`. */
 static const char *write_npy(data_fixture *fixture, int major, const char *header, bool raw_header,

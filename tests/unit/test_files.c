@@ -8,7 +8,7 @@
 
 #include <criterion/criterion.h>
 
-#include "host/core/core.h"
+#include "core/core.h"
 
 static char folder[64];
 

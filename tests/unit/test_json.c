@@ -7,7 +7,7 @@
 
 #include <criterion/criterion.h>
 
-#include "host/core/json.h"
+#include "core/json.h"
 
 static rpo_status parse(rpo_json **json, const char *text) {
     return rpo_json_parse(json, text, strlen(text), "case.json", 1);

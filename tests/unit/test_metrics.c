@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "host/core/json.h"
+#include "core/json.h"
 #include "host/metrics/metrics.h"
 #include "tests/train_fixture.h"
 

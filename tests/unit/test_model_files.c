@@ -2,8 +2,8 @@
  * words. */
 #include "tests/model_testing.h"
 
-#include "host/core/json.h"
-#include "host/model/safetensors.h"
+#include "core/json.h"
+#include "host/formats/safetensors.h"
 
 static const char sizes[] =
     "\"vocab_size\":31,\"hidden_size\":16,\"intermediate_size\":28,\"num_hidden_layers\":2,"

@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "host/model/safetensors.h"
+#include "host/formats/safetensors.h"
 
 static char folder[64];
 

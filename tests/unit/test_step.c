@@ -62,8 +62,8 @@ typedef struct rank_run {
     int64_t block_rows, micro_batch_tokens;
     rpo_context *context;
     rpo_model *model;
-    rpo_task task;
-    rpo_task_memory memory;
+    rpo_objective objective;
+    rpo_objective_memory memory;
     rpo_figures figures;
     float *gradients; /* the model's */
     int64_t count;
@@ -76,7 +76,7 @@ static void open_run(rank_run *run, const fixture *f, rpo_comm *comm, rpo_loss_k
         .f = f, .comm = comm, .kind = kind, .block_rows = block_rows, .micro_batch_tokens = budget};
     must(rpo_context_create(&run->context, &options));
     run->model = make_model(run->context, 1);
-    run->task = (rpo_task){
+    run->objective = (rpo_objective){
         .comm = comm,
         .context = run->context,
         .model = run->model,
@@ -86,17 +86,17 @@ static void open_run(rank_run *run, const fixture *f, rpo_comm *comm, rpo_loss_k
         .contrast = {.loss = RPO_LOSS_OPTIONS_INIT, .block_rows = block_rows},
         .micro_batch_tokens = budget,
     };
-    run->task.contrast.loss.kind = kind;
+    run->objective.contrast.loss.kind = kind;
 }
 
 static void close_run(rank_run *run) {
-    rpo_task_memory_free(&run->memory);
+    rpo_objective_memory_free(&run->memory);
     rpo_model_free(run->model);
     rpo_context_free(run->context);
 }
 
 static void run_step(rank_run *run) {
-    must(rpo_step_gradients(&run->figures, &run->task, &run->memory, run->f->order, run->f->rows));
+    must(rpo_step_gradients(&run->figures, &run->objective, &run->memory, run->f->order, run->f->rows));
     must(rpo_model_gradients(run->model, &run->gradients, &run->count));
 }
 
@@ -216,7 +216,7 @@ static double loss_along(rank_run *run, const float *start, const double *direct
         weights[i] = (float)((double)start[i] + distance * direction[i]);
     rpo_figures figures;
     int64_t tokens = 0;
-    must(rpo_evaluate(&figures, &tokens, &run->task, NULL));
+    must(rpo_evaluate(&figures, &tokens, &run->objective, NULL));
     memcpy(weights, start, (size_t)count * sizeof *weights);
     return figures.loss;
 }

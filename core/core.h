@@ -1,0 +1,94 @@
+/* core.h - what every room of the orchestrator may use. */
+#ifndef RPO_CORE_CORE_H
+#define RPO_CORE_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "rpo/rpo.h"
+
+/* ---- memory (memory.c): NULL on failure with the message set, sizes checked for overflow ---- */
+
+void *rpo_alloc_array(size_t count, size_t size);  /* uninitialised, 64-byte aligned */
+void *rpo_calloc_array(size_t count, size_t size); /* zeroed, 64-byte aligned */
+void rpo_free(void *memory);                       /* for both; NULL accepted */
+char *rpo_strdup(const char *text);                /* rpo_free */
+
+/* Doubles *array (rpo_alloc_array memory) until it holds `needed` elements. */
+rpo_status rpo_grow_array(void **array, size_t *capacity, size_t needed, size_t size);
+
+/* ---- text (text.c): a growable string ---- */
+
+typedef struct rpo_text {
+    char *data; /* NUL-terminated once something was added; NULL before */
+    size_t length, capacity;
+} rpo_text;
+
+rpo_status rpo_text_append(rpo_text *text, const char *data, size_t length);
+rpo_status rpo_text_printf(rpo_text *text, const char *format, ...) RPO_PRINTF(2, 3);
+void rpo_text_free(rpo_text *text);
+
+/* The candidate closest to `word` by edit distance, or NULL when none is near: "did you mean". */
+const char *rpo_nearest_word(const char *word, const char *const *candidates, size_t count);
+
+/* True when `data` is well-formed UTF-8 (no surrogates, no overlong forms); *bad receives the first bad
+ * offset. */
+bool rpo_utf8_valid(const char *data, size_t length, size_t *bad);
+
+/* ---- random numbers (random.c): pure functions, no state, the same on every machine ---- */
+
+/* What a number is drawn for keeps its draws apart from all others of the same seed. */
+typedef enum rpo_random_purpose {
+    RPO_RANDOM_INITIAL_WEIGHTS, /* index: the parameter's place in the model */
+    RPO_RANDOM_EPOCH_ORDER,     /* index: the epoch */
+    RPO_RANDOM_REFERENCE_SAMPLE
+} rpo_random_purpose;
+
+/* The stream of a purpose; index < 2^32 tells several of one purpose apart. */
+uint64_t rpo_random_stream(rpo_random_purpose purpose, uint64_t index);
+
+uint64_t rpo_random_u64(uint64_t seed, uint64_t stream, uint64_t counter);
+double rpo_random_uniform(uint64_t seed, uint64_t stream, uint64_t counter); /* [0, 1) */
+double rpo_random_normal(uint64_t seed, uint64_t stream, uint64_t counter);
+void rpo_random_permutation(int64_t *order, int64_t count, uint64_t seed, uint64_t stream);
+
+/* ---- hashing (hash.c): XXH3, 128 bits as 32 hex digits ---- */
+
+typedef struct rpo_hash rpo_hash;
+rpo_hash *rpo_hash_new(void);
+void rpo_hash_add(rpo_hash *hash, const void *data, size_t size);
+void rpo_hash_add_string(rpo_hash *hash,
+                         const char *text);         /* with its length, so that parts cannot run together */
+void rpo_hash_finish(rpo_hash *hash, char hex[33]); /* and frees it */
+rpo_status rpo_hash_file(const char *path, char hex[33]);
+
+/* ---- files (files.c). Messages name the path. ---- */
+
+bool rpo_path_exists(const char *path);
+bool rpo_path_is_folder(const char *path);
+char *rpo_path_join(const char *folder, const char *name); /* rpo_free */
+rpo_status rpo_make_folders(const char *path);             /* mkdir -p */
+rpo_status rpo_remove_tree(const char *path);              /* absent is fine */
+rpo_status rpo_folder_writable(const char *path,
+                               uint64_t bytes_needed);          /* creates it, tries a file, free space */
+rpo_status rpo_sync_folder(const char *path);                   /* fsync of a directory */
+rpo_status rpo_rename_synced(const char *from, const char *to); /* rename, then fsync of the parent */
+
+/* Reads a whole file of at most `limit` bytes; *data is NUL-terminated past its end. rpo_free. */
+rpo_status rpo_read_file(const char *path, size_t limit, char **data, size_t *size);
+
+/* Writes to PATH.tmp, fsyncs, renames over PATH, fsyncs the folder: the old content or the new, never half.
+ */
+rpo_status rpo_write_file_atomic(const char *path, const void *data, size_t size);
+
+/* Names in a folder, sorted, without "." and "..". *names and each name: rpo_free (or rpo_free_names). */
+rpo_status rpo_list_folder(const char *path, char ***names, size_t *count);
+void rpo_free_names(char **names, size_t count);
+
+/* ---- time (clock.c) ---- */
+
+double rpo_now(void); /* monotonic seconds */
+
+#endif

@@ -1,0 +1,179 @@
+/* folder.c - the run folder's rules. */
+#include "host/run/folder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "core/json.h"
+
+enum { CONFIG_LIMIT = 16 << 20 };
+
+/* How long a run goes on, what it shows and keeps, where it lies and how it is packed: none of it changes
+ * what a step computes, rounding aside. */
+static const char *const free_keys[] = {
+    "train.epochs",           "train.max_steps",          "train.eval_every", "train.save_every",
+    "train.keep_checkpoints", "train.micro_batch_tokens", "run.dir",          "run.threads",
+};
+
+static bool may_change(const char *key) {
+    for (size_t i = 0; i < sizeof free_keys / sizeof free_keys[0]; ++i)
+        if (strcmp(free_keys[i], key) == 0)
+            return true;
+    return false;
+}
+
+rpo_status rpo_run_folder_check(const rpo_config *config, bool resume) {
+    static const char *const traces[] = {"metrics.jsonl", "config.json", "checkpoints", "final", "log.txt"};
+    for (size_t i = 0; i < sizeof traces / sizeof traces[0] && !resume; ++i) {
+        char *path = rpo_path_join(config->run.dir, traces[i]);
+        if (path == NULL)
+            return RPO_ERROR_OUT_OF_MEMORY;
+        const bool exists = rpo_path_exists(path);
+        rpo_free(path);
+        if (exists)
+            return rpo_config_fault(
+                config, "run.dir",
+                "%s already holds a run (%s); continue it with --resume, or choose another folder",
+                config->run.dir, traces[i]);
+    }
+    return RPO_OK;
+}
+
+rpo_status rpo_run_folder_lock(const rpo_config *config, int *lock) {
+    char *path = rpo_path_join(config->run.dir, ".lock");
+    *lock = -1;
+    if (path == NULL)
+        return RPO_ERROR_OUT_OF_MEMORY;
+    rpo_status status = RPO_OK;
+    *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*lock < 0)
+        status = rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    else if (flock(*lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        status = rpo_config_fault(config, "run.dir",
+                                  "%s is in use by another process; wait for it, or choose another folder",
+                                  config->run.dir);
+    /* Any other failure: a file system without locks. The run goes on without. */
+    rpo_free(path);
+    if (status != RPO_OK && *lock >= 0) {
+        close(*lock);
+        *lock = -1;
+    }
+    return status;
+}
+
+/* The resolved configuration as a document: sections of keys. */
+static rpo_status resolve(const rpo_config *config, rpo_json **json) {
+    rpo_text text = {0};
+    rpo_status status = rpo_config_to_json(config, &text);
+    if (status == RPO_OK)
+        status = rpo_json_parse(json, text.data, text.length, "configuration", 1);
+    rpo_text_free(&text);
+    return status;
+}
+
+/* Called for every setting that must not change; a status other than RPO_OK ends the walk. */
+typedef rpo_status setting_visitor(void *user, const char *section, const char *key, const char *full_name,
+                                   const cJSON *value);
+
+static rpo_status visit_settings(const rpo_json *json, setting_visitor *visit, void *user) {
+    const cJSON *section = NULL, *value = NULL;
+    cJSON_ArrayForEach(section, rpo_json_root(json)) {
+        cJSON_ArrayForEach(value, section) {
+            rpo_text name = {0};
+            rpo_status status = rpo_text_printf(&name, "%s.%s", section->string, value->string);
+            if (status == RPO_OK && !may_change(name.data))
+                status = visit(user, section->string, value->string, name.data, value);
+            rpo_text_free(&name);
+            RPO_TRY(status);
+        }
+    }
+    return RPO_OK;
+}
+
+static rpo_status hash_setting(void *user, const char *section, const char *key, const char *full_name,
+                               const cJSON *value) {
+    (void)section, (void)key;
+    char *text = cJSON_PrintUnformatted(value);
+    if (text == NULL)
+        return rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "configuration: no memory to print %s", full_name);
+    rpo_hash_add_string(user, full_name);
+    rpo_hash_add_string(user, text);
+    cJSON_free(text);
+    return RPO_OK;
+}
+
+rpo_status rpo_run_folder_config_hash(const rpo_config *config, char hex[33]) {
+    rpo_json *json = NULL;
+    RPO_TRY(resolve(config, &json));
+    rpo_hash *hash = rpo_hash_new();
+    rpo_status status = hash == NULL ? RPO_ERROR_OUT_OF_MEMORY : visit_settings(json, hash_setting, hash);
+    if (hash != NULL)
+        rpo_hash_finish(hash, hex);
+    rpo_json_free(json);
+    return status;
+}
+
+typedef struct comparison {
+    const rpo_config *config;
+    const cJSON *before;
+} comparison;
+
+static rpo_status compare_setting(void *user, const char *section, const char *key, const char *full_name,
+                                  const cJSON *value) {
+    const comparison *with = user;
+    const cJSON *old =
+        cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(with->before, section), key);
+    char *now = cJSON_PrintUnformatted(value), *then = old == NULL ? NULL : cJSON_PrintUnformatted(old);
+    rpo_status status = RPO_OK;
+    if (now == NULL || then == NULL || strcmp(now, then) != 0)
+        status = rpo_config_fault(
+            with->config, full_name,
+            "is %.200s, but the run in %s began with %.200s; change it back, or train into "
+            "another run.dir",
+            now == NULL ? "?" : now, with->config->run.dir, then == NULL ? "no such key" : then);
+    cJSON_free(then);
+    cJSON_free(now);
+    return status;
+}
+
+/* Names the first setting that differs, where the run's own config.json can still be read. */
+static rpo_status name_difference(const rpo_config *config) {
+    rpo_json *now = NULL, *before = NULL;
+    char *path = rpo_path_join(config->run.dir, "config.json");
+    rpo_status status = path == NULL ? RPO_ERROR_OUT_OF_MEMORY : resolve(config, &now);
+    if (status == RPO_OK && rpo_json_read_file(&before, path, CONFIG_LIMIT) == RPO_OK) {
+        comparison with = {config, rpo_json_root(before)};
+        status = visit_settings(now, compare_setting, &with);
+    }
+    rpo_json_free(before);
+    rpo_json_free(now);
+    rpo_free(path);
+    return status;
+}
+
+rpo_status rpo_run_folder_check_settings(const rpo_config *config, const char *begun_with) {
+    char hex[33];
+    RPO_TRY(rpo_run_folder_config_hash(config, hex));
+    if (strcmp(hex, begun_with) == 0)
+        return RPO_OK;
+    RPO_TRY(name_difference(config));
+    return rpo_config_fault(
+        config, "run.dir",
+        "%s holds a run with other settings (its config.json no longer tells which); train into "
+        "another run.dir",
+        config->run.dir);
+}
+
+rpo_status rpo_run_folder_write_config(const rpo_config *config) {
+    rpo_text text = {0};
+    char *path = rpo_path_join(config->run.dir, "config.json");
+    rpo_status status = path == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_config_to_json(config, &text);
+    if (status == RPO_OK)
+        status = rpo_write_file_atomic(path, text.data, text.length);
+    rpo_text_free(&text);
+    rpo_free(path);
+    return status;
+}

@@ -1,0 +1,27 @@
+/* folder.h - what a run folder may hold when a run starts, and which settings may change when it goes on. */
+#ifndef RPO_HOST_RUN_FOLDER_H
+#define RPO_HOST_RUN_FOLDER_H
+
+#include "host/config/config.h"
+
+/* INVALID_INPUT when run.dir holds a run already and it is not to be resumed. Caches are no run. */
+rpo_status rpo_run_folder_check(const rpo_config *config, bool resume);
+
+/*
+ * Takes the run folder for this process: two runs in one folder would write over each other. *lock is a file
+ * descriptor
+ * (-1 on failure); closing it, or the end of the process, however it comes, gives the folder free.
+ */
+rpo_status rpo_run_folder_lock(const rpo_config *config, int *lock);
+
+/* Hash of the settings that must not change on resume. */
+rpo_status rpo_run_folder_config_hash(const rpo_config *config, char hex[33]);
+
+/* INVALID_INPUT, naming the key, when a setting that must not change differs from those the run began with.
+ * `begun_with` is the hash in the checkpoint; RUN/config.json serves to name the key. */
+rpo_status rpo_run_folder_check_settings(const rpo_config *config, const char *begun_with);
+
+/* RUN/config.json, replaced as a whole. */
+rpo_status rpo_run_folder_write_config(const rpo_config *config);
+
+#endif

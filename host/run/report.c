@@ -1,0 +1,171 @@
+/* report.c - opening lines and closing table. */
+#include "host/run/report.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "kernels/op_table.h"
+
+rpo_summary rpo_summary_of(const rpo_figures *figures) {
+    return (rpo_summary){
+        .loss = figures->loss,
+        .accuracy = figures->rewards_accuracies,
+        .margin = figures->rewards_margins,
+        .logps_chosen = figures->logps_chosen,
+    };
+}
+
+static int64_t count_parameters(const rpo_model *model) {
+    size_t count = 0;
+    const rpo_parameter *parameters = rpo_model_parameters(model, &count);
+    int64_t sum = 0;
+    for (size_t i = 0; i < count; ++i)
+        sum += parameters[i].count;
+    return sum;
+}
+
+static void say_model(rpo_metrics *metrics, const rpo_inputs *inputs) {
+    const rpo_model_config *model = rpo_model_get_config(inputs->model);
+    char parameters[RPO_FIGURE_SIZE], vocabulary[RPO_FIGURE_SIZE];
+    const int threads = rpo_context_num_threads(inputs->context);
+    rpo_metrics_say(metrics, "model      %s parameters: %lld layers, %lld wide, vocabulary %s, %s",
+                    rpo_figure_count(parameters, count_parameters(inputs->model)),
+                    (long long)model->num_hidden_layers, (long long)model->hidden_size,
+                    rpo_figure_count(vocabulary, model->vocab_size),
+                    inputs->config->model.path != NULL ? inputs->config->model.path : "freshly initialised");
+    rpo_metrics_say(metrics, "device     %s, %d thread%s, %s", inputs->context->backend->name, threads,
+                    threads == 1 ? "" : "s", rpo_dtype_name(RPO_FLOAT32));
+}
+
+static void say_faults(rpo_metrics *metrics, const rpo_data_report *report, const char *what) {
+    char figure[RPO_FIGURE_SIZE], other[RPO_FIGURE_SIZE];
+    if (report->truncated_prompts > 0 || report->truncated_responses > 0)
+        rpo_metrics_say(metrics, "           %s: %s prompts and %s responses cut to data.max_length", what,
+                        rpo_figure_count(figure, report->truncated_prompts),
+                        rpo_figure_count(other, report->truncated_responses));
+    if (report->duplicates > 0)
+        rpo_metrics_warn(metrics,
+                         "%s: %s records whose chosen and rejected responses are equal; they are kept", what,
+                         rpo_figure_count(figure, report->duplicates));
+    if (report->skipped > 0)
+        rpo_metrics_warn(metrics, "%s: %s bad records skipped; the first: %s", what,
+                         rpo_figure_count(figure, report->skipped), report->first_skipped);
+}
+
+static void say_dataset(rpo_metrics *metrics, const rpo_dataset *dataset, const char *label,
+                        const char *what) {
+    const rpo_data_report *report = rpo_dataset_report(dataset);
+    char records[RPO_FIGURE_SIZE], tokens[RPO_FIGURE_SIZE], labels[RPO_FIGURE_SIZE];
+    rpo_metrics_say(metrics, "%-10s %s %s, %s tokens, %s of them responses", label,
+                    rpo_figure_count(records, rpo_dataset_size(dataset)),
+                    rpo_dataset_is_paired(dataset) ? "pairs" : "unpaired records",
+                    rpo_figure_count(tokens, report->tokens), rpo_figure_count(labels, report->label_tokens));
+    say_faults(metrics, report, what);
+}
+
+static void say_embeddings(rpo_metrics *metrics, const rpo_inputs *inputs) {
+    const rpo_embeddings *sets[2] = {&inputs->train_embeddings, &inputs->eval_embeddings};
+    for (int i = 0; i < 2; ++i)
+        if (sets[i]->rows != NULL && sets[i]->warning[0] != '\0')
+            rpo_metrics_warn(metrics, "%s", sets[i]->warning);
+}
+
+static void say_loss(rpo_metrics *metrics, const rpo_config *config) {
+    const char *name = rpo_loss_kind_name(config->loss.kind);
+    if (config->loss.kind == RPO_LOSS_SFT) {
+        rpo_metrics_say(metrics, "loss       %s", name);
+        return;
+    }
+    if (config->loss.contrast_block > 0)
+        rpo_metrics_say(metrics, "loss       %s, beta %g, contrast blocks of %lld pairs", name,
+                        config->loss.beta, (long long)config->loss.contrast_block);
+    else
+        rpo_metrics_say(metrics, "loss       %s, beta %g, contrast over the whole batch", name,
+                        config->loss.beta);
+}
+
+void rpo_report_opening(rpo_metrics *metrics, const rpo_inputs *inputs, const rpo_schedule *schedule) {
+    const rpo_config *config = inputs->config;
+    char steps[RPO_FIGURE_SIZE];
+    rpo_metrics_say(metrics, "run        %s", config->run.dir);
+    say_model(metrics, inputs);
+    say_dataset(metrics, inputs->train, "data", "data.train");
+    if (inputs->eval != NULL)
+        say_dataset(metrics, inputs->eval, "held out", "data.eval");
+    say_embeddings(metrics, inputs);
+    say_loss(metrics, config);
+    rpo_metrics_say(metrics, "schedule   %s steps of %lld %s, %s, learning rate %g after %lld warm-up steps",
+                    rpo_figure_count(steps, schedule->steps), (long long)schedule->records_a_step,
+                    rpo_dataset_is_paired(inputs->train) ? "pairs" : "records",
+                    config->train.optimizer == RPO_OPTIMIZER_ADAMW ? "adamw" : "rmsprop",
+                    config->train.learning_rate, (long long)config->train.warmup_steps);
+}
+
+void rpo_report_eval_opening(rpo_metrics *metrics, const rpo_inputs *inputs) {
+    say_model(metrics, inputs);
+    say_dataset(metrics, inputs->eval, "held out", "data.eval");
+    say_embeddings(metrics, inputs);
+    say_loss(metrics, inputs->config);
+}
+
+static const char *format_figure(char text[RPO_FIGURE_SIZE], double value, bool percent) {
+    if (!isfinite(value))
+        snprintf(text, RPO_FIGURE_SIZE, "-");
+    else if (percent)
+        snprintf(text, RPO_FIGURE_SIZE, "%.1f %%", 100 * value);
+    else
+        snprintf(text, RPO_FIGURE_SIZE, "%.4f", value);
+    return text;
+}
+
+static void say_row(rpo_metrics *metrics, const char *name, double before, double after, bool percent) {
+    char left[RPO_FIGURE_SIZE], right[RPO_FIGURE_SIZE];
+    if (isfinite(before) || isfinite(after))
+        rpo_metrics_say(metrics, "  %-24s %12s %12s", name, format_figure(left, before, percent),
+                        format_figure(right, after, percent));
+}
+
+void rpo_report_closing(rpo_metrics *metrics, const rpo_inputs *inputs, const rpo_trainer_state *state,
+                        const char *model_folder) {
+    const rpo_summary *before = &state->before, *after = &state->latest;
+    char steps[RPO_FIGURE_SIZE], tokens[RPO_FIGURE_SIZE], time[RPO_FIGURE_SIZE], rate[RPO_FIGURE_SIZE];
+    rpo_metrics_say(metrics, "%s", "");
+    rpo_metrics_say(metrics, "  %-24s %12s %12s",
+                    inputs->eval != NULL ? "held out" : "training batch (first, last)", "before", "after");
+    say_row(metrics, "loss", before->loss, after->loss, false);
+    say_row(metrics, "reward accuracy", before->accuracy, after->accuracy, true);
+    say_row(metrics, "reward margin", before->margin, after->margin, false);
+    say_row(metrics, "log-prob of chosen", before->logps_chosen, after->logps_chosen, false);
+    if (before->margin == 0 && before->accuracy == 0)
+        rpo_metrics_say(metrics,
+                        "  (before training the policy is its own reference: all rewards are 0, none wins)");
+    rpo_metrics_say(metrics, "%s", "");
+    rpo_metrics_say(metrics, "trained    %s steps, %s tokens in %s: %s tokens/s",
+                    rpo_figure_count(steps, state->step), rpo_figure_count(tokens, state->tokens),
+                    rpo_figure_time(time, state->seconds),
+                    rpo_figure_count(rate, (int64_t)((double)state->tokens / fmax(state->seconds, 1e-9))));
+    if (model_folder != NULL)
+        rpo_metrics_say(metrics, "model      %s", model_folder);
+}
+
+void rpo_report_figures(rpo_metrics *metrics, const rpo_figures *figures) {
+    const struct {
+        const char *name;
+        double value;
+        bool percent;
+    } rows[] = {
+        {"loss", figures->loss, false},
+        {"reward accuracy", figures->rewards_accuracies, true},
+        {"reward margin", figures->rewards_margins, false},
+        {"reward of chosen", figures->rewards_chosen, false},
+        {"reward of rejected", figures->rewards_rejected, false},
+        {"log-prob of chosen", figures->logps_chosen, false},
+        {"log-prob of rejected", figures->logps_rejected, false},
+    };
+    char figure[RPO_FIGURE_SIZE];
+    rpo_metrics_say(metrics, "%s", "");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; ++i)
+        if (isfinite(rows[i].value))
+            rpo_metrics_say(metrics, "  %-24s %12s", rows[i].name,
+                            format_figure(figure, rows[i].value, rows[i].percent));
+}

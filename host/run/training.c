@@ -1,0 +1,235 @@
+/* training.c - a whole training: everything is loaded and checked first, and only then is anything written. */
+#include <string.h>
+#include <unistd.h>
+
+#include "core/signals.h"
+#include "host/run/folder.h"
+#include "host/run/loop.h"
+#include "host/run/report.h"
+#include "host/run/run.h"
+#include "host/train/reference.h"
+
+typedef struct training {
+    const rpo_config *config;
+    rpo_comm *comm;
+    rpo_inputs inputs;
+    rpo_model *reference_model; /* loaded from reference.path; NULL = the policy's start */
+    rpo_scores train_reference, eval_reference;
+    rpo_optimizer optimizer;
+    rpo_schedule schedule;
+    rpo_trainer_state state;
+    char *checkpoint;  /* folder the run continues from; NULL = a run from the beginning */
+    rpo_text warnings; /* damaged checkpoints, one a line */
+    char *cache_folder;
+    rpo_metrics *metrics; /* rank 0 only, as is the folder's lock */
+    int lock;
+} training;
+
+static bool uses_reference(const training *run) {
+    return run->config->loss.kind != RPO_LOSS_SFT;
+}
+
+/* ---- before anything is written ---- */
+
+/* Is there room for the run, and nobody else in it? */
+static rpo_status take_folder(training *run, bool resume) {
+    if (run->comm->rank != 0)
+        return RPO_OK;
+    int64_t parameters = 0;
+    (void)rpo_model_weights(run->inputs.model, &parameters);
+    const int moments = rpo_optimizer_num_moments(run->config->train.optimizer);
+    const uint64_t bytes = rpo_checkpoint_bytes_needed(parameters, moments, resume ? 1 : 2);
+    RPO_TRY(rpo_error_prefix(rpo_folder_writable(run->config->run.dir, bytes), "run.dir: "));
+    return rpo_run_folder_lock(run->config, &run->lock);
+}
+
+static rpo_status load_parts(training *run, bool resume) {
+    const rpo_config *config = run->config;
+    RPO_TRY(rpo_comm_agree(run->comm, rpo_inputs_open(&run->inputs, config, run->comm, true)));
+    RPO_TRY(rpo_comm_agree(run->comm, take_folder(run, resume)));
+    run->cache_folder = rpo_path_join(config->run.dir, "cache");
+    if (run->cache_folder == NULL)
+        return RPO_ERROR_OUT_OF_MEMORY;
+    RPO_TRY(rpo_inputs_embed(&run->inputs, run->cache_folder));
+    if (uses_reference(run) && config->reference.path != NULL)
+        RPO_TRY(rpo_inputs_load_model(&run->inputs, &run->reference_model, "reference.path",
+                                      config->reference.path));
+    const rpo_optimizer_settings optimizer = {.kind = config->train.optimizer,
+                                              .weight_decay = config->train.weight_decay,
+                                              .max_grad_norm = config->train.max_grad_norm};
+    RPO_TRY(rpo_optimizer_create(&run->optimizer, &optimizer, run->inputs.model));
+
+    const bool paired_steps = rpo_dataset_is_paired(run->inputs.train) || config->loss.kind == RPO_LOSS_SFT;
+    run->schedule = rpo_schedule_make(run->inputs.num_trainable,
+                                      paired_steps ? config->train.batch_size : 2 * config->train.batch_size,
+                                      config->train.epochs, config->train.max_steps);
+    return RPO_OK;
+}
+
+/* The state of a run that begins now; also what a checkpoint's state must agree with. */
+static rpo_status begin_state(training *run, rpo_trainer_state *state) {
+    *state = (rpo_trainer_state){.seed = run->config->run.seed};
+    memcpy(state->data_hash, run->inputs.data_hash, sizeof state->data_hash);
+    memcpy(state->start_hash, run->inputs.start_hash, sizeof state->start_hash);
+    if (run->reference_model != NULL)
+        RPO_TRY(rpo_model_hash(run->reference_model, state->reference_hash));
+    else if (uses_reference(run))
+        memcpy(state->reference_hash, state->start_hash, sizeof state->reference_hash);
+    return rpo_run_folder_config_hash(run->config, state->config_hash);
+}
+
+static rpo_status check_same_inputs(const training *run, const rpo_trainer_state *now,
+                                    const rpo_trainer_state *then) {
+    RPO_TRY(rpo_run_folder_check_settings(run->config, then->config_hash));
+    if (strcmp(now->data_hash, then->data_hash) != 0)
+        return rpo_config_fault(run->config, "data.train",
+                                "its records, or those of data.eval, are not those the run in %s began with",
+                                run->config->run.dir);
+    if (strcmp(now->start_hash, then->start_hash) != 0)
+        return rpo_config_fault(run->config, run->config->model.path != NULL ? "model.path" : "model.init",
+                                "its weights are not those the run in %s began with", run->config->run.dir);
+    if (strcmp(now->reference_hash, then->reference_hash) != 0)
+        return rpo_config_fault(run->config, "reference.path",
+                                "its weights are not those the run in %s began with", run->config->run.dir);
+    return RPO_OK;
+}
+
+static rpo_status find_state(training *run, bool resume) {
+    rpo_trainer_state begun;
+    RPO_TRY(begin_state(run, &begun));
+    if (resume) {
+        RPO_TRY(
+            rpo_checkpoint_find_latest(run->config->run.dir, &run->checkpoint, &run->state, &run->warnings));
+        if (run->checkpoint != NULL)
+            return check_same_inputs(run, &begun, &run->state);
+    }
+    run->state = begun;
+    return RPO_OK;
+}
+
+/* ---- from here on the run folder is written to ---- */
+
+static void say_warnings(const training *run) {
+    for (const char *line = run->warnings.data; line != NULL && *line != '\0';) {
+        const size_t length = strcspn(line, "\n");
+        rpo_metrics_warn(run->metrics, "%.*s", (int)length, line);
+        line += length + (line[length] == '\n');
+    }
+}
+
+static rpo_status open_folder(training *run, bool resume) {
+    if (run->comm->rank != 0)
+        return RPO_OK;
+    RPO_TRY(rpo_checkpoint_clean(run->config->run.dir));
+    RPO_TRY(rpo_metrics_open(&run->metrics, run->config->run.dir, run->state.metrics_bytes));
+    RPO_TRY(rpo_run_folder_write_config(run->config));
+    rpo_report_opening(run->metrics, &run->inputs, &run->schedule);
+    say_warnings(run);
+    if (run->checkpoint != NULL)
+        rpo_metrics_say(run->metrics, "resume     from %s", run->checkpoint);
+    else if (resume)
+        rpo_metrics_say(run->metrics, "resume     %s holds no checkpoint; starting from the beginning",
+                        run->config->run.dir);
+    return RPO_OK;
+}
+
+/* Both datasets under the frozen model. The policy still is as it started: no second model is needed for
+ * that. */
+static rpo_status score_reference(training *run) {
+    if (!uses_reference(run))
+        return RPO_OK;
+    const rpo_reference reference = {
+        .comm = run->comm,
+        .model = run->reference_model != NULL ? run->reference_model : run->inputs.model,
+        .model_hash = run->state.reference_hash,
+        .cache_folder = run->cache_folder,
+        .micro_batch_tokens = run->inputs.micro_batch_tokens,
+        .seed = run->config->run.seed,
+        .metrics = run->metrics,
+    };
+    bool from_cache = false, eval_from_cache = true;
+    RPO_TRY(rpo_reference_scores(&run->train_reference, &from_cache, &reference, run->inputs.train));
+    if (run->inputs.eval != NULL)
+        RPO_TRY(rpo_reference_scores(&run->eval_reference, &eval_from_cache, &reference, run->inputs.eval));
+    rpo_metrics_say(run->metrics, "reference  %s, log-probs %s",
+                    run->reference_model != NULL ? run->config->reference.path : "the policy as it starts",
+                    from_cache && eval_from_cache ? "from the cache" : "computed");
+    rpo_model_free(run->reference_model);
+    run->reference_model = NULL;
+    return RPO_OK;
+}
+
+static rpo_loop make_loop(training *run) {
+    rpo_loop loop = {
+        .inputs = &run->inputs,
+        .train = rpo_inputs_objective(&run->inputs, run->inputs.train, &run->inputs.train_embeddings),
+        .optimizer = &run->optimizer,
+        .schedule = run->schedule,
+        .state = &run->state,
+        .metrics = run->metrics,
+        .starts_at_reference = run->config->reference.path == NULL,
+    };
+    if (run->inputs.eval != NULL)
+        loop.eval = rpo_inputs_objective(&run->inputs, run->inputs.eval, &run->inputs.eval_embeddings);
+    if (uses_reference(run)) {
+        loop.train.reference = &run->train_reference;
+        loop.eval.reference = &run->eval_reference;
+    }
+    return loop;
+}
+
+static rpo_status finish(training *run) {
+    if (run->comm->rank != 0)
+        return RPO_OK;
+    char *folder = rpo_path_join(run->config->run.dir, "final");
+    if (folder == NULL)
+        return RPO_ERROR_OUT_OF_MEMORY;
+    const rpo_status status = rpo_checkpoint_save_final(run->config->run.dir, run->inputs.model);
+    if (status == RPO_OK)
+        rpo_report_closing(run->metrics, &run->inputs, &run->state, folder);
+    rpo_free(folder);
+    return status;
+}
+
+/* A run that had no time to save has nothing to continue from; say so where the signal is reported. */
+static rpo_status explain_early_stop(const training *run, rpo_status status) {
+    if (status != RPO_ERROR_INTERRUPTED || run->state.step > 0)
+        return status;
+    return rpo_error_set(
+        status, "%s: before the first step of %s, so there is nothing to save; --resume starts it over",
+        rpo_last_error(), run->config->run.dir);
+}
+
+static rpo_status train(training *run, bool resume) {
+    RPO_TRY(rpo_run_folder_check(run->config, resume));
+    RPO_TRY(load_parts(run, resume));
+    RPO_TRY(find_state(run, resume));
+    RPO_TRY(rpo_comm_agree(run->comm, open_folder(run, resume)));
+    RPO_TRY(score_reference(run));
+    if (run->checkpoint != NULL)
+        RPO_TRY(rpo_checkpoint_load(run->checkpoint, run->inputs.model, &run->optimizer.state));
+    rpo_loop loop = make_loop(run);
+    RPO_TRY(rpo_loop_run(&loop));
+    return rpo_comm_agree(run->comm, finish(run));
+}
+
+rpo_status rpo_run_training(const rpo_config *config, rpo_comm *comm, bool resume) {
+    training run = {.config = config, .comm = comm, .lock = -1};
+    rpo_signals signals;
+    rpo_signals_catch(&signals);
+    const rpo_status status = explain_early_stop(&run, train(&run, resume));
+    rpo_signals_release(&signals);
+
+    rpo_metrics_close(run.metrics);
+    rpo_text_free(&run.warnings);
+    rpo_free(run.checkpoint);
+    rpo_free(run.cache_folder);
+    rpo_optimizer_free(&run.optimizer);
+    rpo_scores_free(&run.eval_reference);
+    rpo_scores_free(&run.train_reference);
+    rpo_model_free(run.reference_model);
+    rpo_inputs_close(&run.inputs);
+    if (run.lock >= 0)
+        close(run.lock);
+    return status;
+}
