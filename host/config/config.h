@@ -6,9 +6,11 @@
 
 #include "core/core.h"
 #include "host/data/dataset.h"
+#include "host/data/tokenizer.h"
 #include "host/embed/embed.h"
 #include "host/model/model.h"
 #include "host/train/optimizer.h"
+#include "host/train/options.h"
 
 typedef enum rpo_run_device { RPO_RUN_DEVICE_AUTO, RPO_RUN_DEVICE_CPU, RPO_RUN_DEVICE_CUDA } rpo_run_device;
 
@@ -22,6 +24,7 @@ typedef struct rpo_config {
         char *path; /* NULL when model.init is given; exactly one of the two */
         bool has_init;
         rpo_model_config init;
+        rpo_tokenizer_choice tokenizer;
     } model;
     struct {
         rpo_string_list train, eval; /* train is required by rpo train; eval may be empty */
@@ -41,6 +44,7 @@ typedef struct rpo_config {
     struct {
         int64_t batch_size;         /* pairs (unpaired: half as many as records), global */
         int64_t micro_batch_tokens; /* most tokens of one forward; 0 = chosen by the trainer */
+        rpo_prefix_sharing prefix_sharing;
         double epochs;
         int64_t max_steps; /* 0 = as many as epochs gives */
         double learning_rate;

@@ -4,6 +4,8 @@
 
 #include "host/config/keys.h"
 
+static const char *const tokenizers[] = {
+    [RPO_TOKENIZER_AUTO] = "auto", [RPO_TOKENIZER_BYTES] = "bytes", NULL};
 static const char *const data_formats[] = {[RPO_DATA_AUTO] = "auto",
                                            [RPO_DATA_PAIRS] = "pairs",
                                            [RPO_DATA_HH] = "hh",
@@ -19,6 +21,8 @@ static const char *const weight_scales[] = {
     [RPO_WEIGHT_SCALE_NONE] = "none", [RPO_WEIGHT_SCALE_BLOCK] = "block", NULL};
 static const char *const optimizers[] = {
     [RPO_OPTIMIZER_RMSPROP] = "rmsprop", [RPO_OPTIMIZER_ADAMW] = "adamw", NULL};
+static const char *const prefix_sharings[] = {
+    [RPO_PREFIX_SHARING_AUTO] = "auto", [RPO_PREFIX_SHARING_OFF] = "off", NULL};
 static const char *const devices[] = {
     [RPO_RUN_DEVICE_AUTO] = "auto", [RPO_RUN_DEVICE_CPU] = "cpu", [RPO_RUN_DEVICE_CUDA] = "cuda", NULL};
 static const char *const dtypes[] = {[RPO_FLOAT32] = "float32", [RPO_BFLOAT16] = "bfloat16", NULL};
@@ -40,6 +44,12 @@ static const rpo_config_key keys[] = {
      .type = RPO_KEY_MODEL,
      .offset = AT(model.init),
      .meaning = "a fresh Llama-architecture model, by the key names of an HF config.json"},
+    {.name = "model.tokenizer",
+     .type = RPO_KEY_CHOICE,
+     .offset = AT(model.tokenizer),
+     .initial = RPO_TOKENIZER_AUTO,
+     .choices = tokenizers,
+     .meaning = "auto: the folder's own; bytes: one token a byte, whatever the folder says"},
 
     {.name = "data.train",
      .type = RPO_KEY_STRING_LIST,
@@ -158,7 +168,15 @@ static const rpo_config_key keys[] = {
      .offset = AT(train.micro_batch_tokens),
      .low = 0,
      .high = 1e9,
-     .meaning = "most tokens of one forward; 0: chosen for this machine; no effect on results"},
+     .may_change = true,
+     .meaning = "most tokens of one forward; 0: chosen from the model; no effect on results"},
+    {.name = "train.prefix_sharing",
+     .type = RPO_KEY_CHOICE,
+     .offset = AT(train.prefix_sharing),
+     .initial = RPO_PREFIX_SHARING_AUTO,
+     .choices = prefix_sharings,
+     .may_change = true,
+     .meaning = "auto: a prompt is computed once for all its responses; off: once for each"},
     {.name = "train.epochs",
      .type = RPO_KEY_DOUBLE,
      .offset = AT(train.epochs),
@@ -166,12 +184,14 @@ static const rpo_config_key keys[] = {
      .low = 0,
      .high = 1e6,
      .above_low = true,
+     .may_change = true,
      .meaning = "passes over the data"},
     {.name = "train.max_steps",
      .type = RPO_KEY_INT64,
      .offset = AT(train.max_steps),
      .low = 0,
      .high = MANY_STEPS,
+     .may_change = true,
      .meaning = "stop after so many steps; 0: as many as the epochs give"},
     {.name = "train.learning_rate",
      .type = RPO_KEY_DOUBLE,
@@ -211,12 +231,14 @@ static const rpo_config_key keys[] = {
      .offset = AT(train.eval_every),
      .low = 0,
      .high = MANY_STEPS,
+     .may_change = true,
      .meaning = "steps between evaluations; 0: before and after only"},
     {.name = "train.save_every",
      .type = RPO_KEY_INT64,
      .offset = AT(train.save_every),
      .low = 0,
      .high = MANY_STEPS,
+     .may_change = true,
      .meaning = "steps between checkpoints; 0: at the end only"},
     {.name = "train.keep_checkpoints",
      .type = RPO_KEY_INT64,
@@ -224,6 +246,7 @@ static const rpo_config_key keys[] = {
      .initial = 3,
      .low = 1,
      .high = 1e6,
+     .may_change = true,
      .meaning = "older ones are removed"},
 
     {.name = "reference.path",
@@ -235,6 +258,7 @@ static const rpo_config_key keys[] = {
      .type = RPO_KEY_STRING,
      .offset = AT(run.dir),
      .required = true,
+     .may_change = true,
      .meaning = "folder of metrics, checkpoints and the final model"},
     {.name = "run.seed",
      .type = RPO_KEY_UINT64,
@@ -260,6 +284,7 @@ static const rpo_config_key keys[] = {
      .offset = AT(run.threads),
      .low = 0,
      .high = 4096,
+     .may_change = true,
      .meaning = "host threads; 0: all"},
 };
 

@@ -30,6 +30,9 @@ typedef struct rpo_config_key {
     double low, high;           /* of numbers */
     bool above_low;             /* low itself is not allowed */
     const char *const *choices; /* of RPO_KEY_CHOICE, NULL at the end */
+    /* May differ when a run is resumed: how long the run goes on, what it shows and keeps, where it lies and how
+     * it is packed. None of it changes what a step computes, rounding aside. */
+    bool may_change;
     const char *meaning;
 } rpo_config_key;
 

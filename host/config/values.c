@@ -58,7 +58,8 @@ _Static_assert(sizeof(rpo_data_format) == sizeof(int) && sizeof(rpo_truncation) 
                    sizeof(rpo_bad_record) == sizeof(int) && sizeof(rpo_embedding_kind) == sizeof(int) &&
                    sizeof(rpo_loss_kind) == sizeof(int) && sizeof(rpo_weight_scale) == sizeof(int) &&
                    sizeof(rpo_optimizer_kind) == sizeof(int) && sizeof(rpo_run_device) == sizeof(int) &&
-                   sizeof(rpo_dtype) == sizeof(int),
+                   sizeof(rpo_dtype) == sizeof(int) && sizeof(rpo_tokenizer_choice) == sizeof(int) &&
+                   sizeof(rpo_prefix_sharing) == sizeof(int),
                "an enum of the configuration is wider or narrower than int");
 
 static void store_choice(rpo_config *config, const rpo_config_key *key, int index) {

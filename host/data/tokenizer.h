@@ -6,6 +6,9 @@
 
 #include "core/core.h"
 
+/* model.tokenizer: the folder's own, or bytes whatever the folder says. */
+typedef enum rpo_tokenizer_choice { RPO_TOKENIZER_AUTO, RPO_TOKENIZER_BYTES } rpo_tokenizer_choice;
+
 typedef struct rpo_tokenizer rpo_tokenizer;
 
 /* `model_folder` may be NULL. A folder that holds a tokenizer.json is refused (UNSUPPORTED): this version

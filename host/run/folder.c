@@ -8,21 +8,13 @@
 #include <unistd.h>
 
 #include "core/json.h"
+#include "host/config/keys.h"
 
 enum { CONFIG_LIMIT = 16 << 20 };
 
-/* How long a run goes on, what it shows and keeps, where it lies and how it is packed: none of it changes
- * what a step computes, rounding aside. */
-static const char *const free_keys[] = {
-    "train.epochs",           "train.max_steps",          "train.eval_every", "train.save_every",
-    "train.keep_checkpoints", "train.micro_batch_tokens", "run.dir",          "run.threads",
-};
-
-static bool may_change(const char *key) {
-    for (size_t i = 0; i < sizeof free_keys / sizeof free_keys[0]; ++i)
-        if (strcmp(free_keys[i], key) == 0)
-            return true;
-    return false;
+static bool may_change(const char *name) {
+    const rpo_config_key *key = rpo_config_find_key(name);
+    return key != NULL && key->may_change;
 }
 
 rpo_status rpo_run_folder_check(const rpo_config *config, bool resume) {

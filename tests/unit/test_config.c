@@ -44,6 +44,8 @@ Test(config, defaults) {
     rpo_config *config = load_sound("{" REQUIRED "}", NULL, 0);
     cr_assert_str_eq(config->model.path, "m");
     cr_assert_not(config->model.has_init);
+    cr_assert_eq(config->model.tokenizer, RPO_TOKENIZER_AUTO);
+    cr_assert_eq(config->train.prefix_sharing, RPO_PREFIX_SHARING_AUTO);
     cr_assert(config->data.train.count == 1 && config->data.eval.count == 0);
     cr_assert_str_eq(config->data.train.items[0], "t.jsonl");
     cr_assert_eq(config->data.options.format, RPO_DATA_AUTO);
@@ -76,7 +78,7 @@ Test(config, defaults) {
 
 /* A value other than the default for every key: what is read is what was written. */
 static const char everything[] =
-    "{\"model\": {" INIT "},\n"
+    "{\"model\": {" INIT ", \"tokenizer\": \"bytes\"},\n"
     " \"data\": {\"train\": [\"a\", \"b.gz\"], \"eval\": [\"\\u00e9\"], \"format\": \"hh\", \"max_length\": "
     "100,\n"
     "  \"max_prompt_length\": 99, \"truncation\": \"keep_start\", \"on_bad_record\": \"skip\"},\n"
@@ -85,7 +87,8 @@ static const char everything[] =
     "  \"diagonal_weight\": 1, \"epsilon\": 0, \"contrast_block\": 0, \"weight_scale\": \"block\"},\n"
     " \"train\": {\"batch_size\": 7, \"micro_batch_tokens\": 4096, \"epochs\": 2.5, \"max_steps\": 12,\n"
     "  \"learning_rate\": 1e-3, \"optimizer\": \"adamw\", \"warmup_steps\": 3, \"max_grad_norm\": 0,\n"
-    "  \"weight_decay\": 0.01, \"eval_every\": 4, \"save_every\": 5, \"keep_checkpoints\": 1},\n"
+    "  \"weight_decay\": 0.01, \"eval_every\": 4, \"save_every\": 5, \"keep_checkpoints\": 1,\n"
+    "  \"prefix_sharing\": \"off\"},\n"
     " \"reference\": {\"path\": \"ref\\\"x\"},\n"
     " \"run\": {\"dir\": \"d\", \"seed\": 9007199254740991, \"device\": \"cpu\", \"dtype\": \"float32\","
     " \"threads\": 2}}";
@@ -94,6 +97,8 @@ static void check_everything(const rpo_config *config) {
     cr_assert(config->model.path == NULL && config->model.has_init);
     cr_assert_eq(config->model.init.hidden_size, 16);
     cr_assert_eq(config->model.init.num_key_value_heads, 1);
+    cr_assert_eq(config->model.tokenizer, RPO_TOKENIZER_BYTES);
+    cr_assert_eq(config->train.prefix_sharing, RPO_PREFIX_SHARING_OFF);
     cr_assert_eq(config->data.train.count, 2);
     cr_assert_str_eq(config->data.train.items[1], "b.gz");
     cr_assert_str_eq(config->data.eval.items[0], "\xc3\xa9");
