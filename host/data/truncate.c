@@ -20,7 +20,5 @@ rpo_kept_lengths rpo_truncate_plan(size_t prompt, size_t longest_response, const
     const size_t max_length = (size_t)options->max_length, max_prompt = (size_t)options->max_prompt_length;
     if (!fits(prompt, longest_response, max_length) && prompt > max_prompt)
         prompt = max_prompt;
-    const size_t response =
-        fits(prompt, longest_response, max_length) ? max_length - prompt : max_length - max_prompt;
-    return (rpo_kept_lengths){.prompt = (int32_t)prompt, .max_response = (int32_t)response};
+    return (rpo_kept_lengths){.prompt = (int32_t)prompt, .max_response = (int32_t)(max_length - prompt)};
 }

@@ -1,4 +1,4 @@
-/* test_truncation.c - kept lengths and kept tokens against a plain model of the published preference code. */
+/* test_truncation.c - kept lengths and kept tokens against the rule of truncate.h spelt out on strings. */
 #include "../data_fixture.h"
 
 #include "host/data/truncate.h"
@@ -21,7 +21,7 @@ static int smaller(int a, int b) {
     return a < b ? a : b;
 }
 
-/* The published rule spelt out on strings. '{' stands for BOS and '}' for EOS. */
+/* The rule of truncate.h. '{' stands for BOS and '}' for EOS. */
 static void model_side(char out[600], int *prompt_length, const plain_text *prompt,
                        const plain_text *response, const plain_text *other, const rpo_data_options *options) {
     char kept_prompt[260], full_response[260];
@@ -37,9 +37,7 @@ static void model_side(char out[600], int *prompt_length, const plain_text *prom
         prompt_tokens = options->max_prompt_length;
     }
     snprintf(full_response, sizeof full_response, "%s}", response->text);
-    const bool over = prompt_tokens + longer > options->max_length;
-    const int kept = over ? smaller(response->length + 1, options->max_length - options->max_prompt_length)
-                          : response->length + 1;
+    const int kept = smaller(response->length + 1, options->max_length - prompt_tokens);
     *prompt_length = prompt_tokens;
     snprintf(out, 600, "%s%.*s", kept_prompt, kept, full_response);
 }
@@ -125,5 +123,15 @@ Test(truncation, very_long_texts_do_not_overflow) {
     cr_assert_eq(kept.max_response, 256);
     kept = rpo_truncate_plan(1, SIZE_MAX, &options);
     cr_assert_eq(kept.prompt, 1);
+    cr_assert_eq(kept.max_response, 511);
+}
+
+Test(truncation, a_response_that_fits_beside_its_kept_prompt_is_whole) {
+    const rpo_data_options options = {.max_length = 512, .max_prompt_length = 256};
+    rpo_kept_lengths kept = rpo_truncate_plan(100, 500, &options); /* a short prompt leaves more than half */
+    cr_assert_eq(kept.prompt, 100);
+    cr_assert_eq(kept.max_response, 412);
+    kept = rpo_truncate_plan(300, 256, &options); /* the cut prompt makes room for all of it */
+    cr_assert_eq(kept.prompt, 256);
     cr_assert_eq(kept.max_response, 256);
 }
