@@ -91,4 +91,9 @@ void rpo_free_names(char **names, size_t count);
 
 double rpo_now(void); /* monotonic seconds */
 
+/* Seconds since 1970 by the wall clock, and such a time as "2026-11-24T13:27:50Z" (ISO 8601, UTC). */
+int64_t rpo_wall_clock(void);
+enum { RPO_UTC_SIZE = 32 };
+const char *rpo_utc_text(char text[RPO_UTC_SIZE], int64_t seconds);
+
 #endif

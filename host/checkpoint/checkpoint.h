@@ -6,13 +6,8 @@
 #define RPO_HOST_CHECKPOINT_CHECKPOINT_H
 
 #include "core/core.h"
+#include "host/metrics/figures.h"
 #include "host/model/model.h"
-
-/* Held-out figures (without held-out data: of a training batch) for the closing table; NAN where there are
- * none. */
-typedef struct rpo_summary {
-    double loss, accuracy, margin, logps_chosen;
-} rpo_summary;
 
 /* Everything besides weights and optimizer moments that the next step depends on. */
 typedef struct rpo_trainer_state {
@@ -28,7 +23,8 @@ typedef struct rpo_trainer_state {
     char data_hash[33];      /* of the training and held-out records */
     char start_hash[33];     /* of the model the run began with */
     char reference_hash[33]; /* of the frozen model; "" for sft */
-    rpo_summary before, latest;
+    rpo_figures before,
+        latest;     /* held out (without held-out data: of a training batch), for the closing table */
     int64_t tokens; /* trained so far */
     double seconds; /* spent on it */
 } rpo_trainer_state;

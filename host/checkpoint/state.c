@@ -9,7 +9,14 @@
 
 enum { STATE_LIMIT = 1 << 20 };
 
-typedef enum field_type { FIELD_INT, FIELD_BOOL, FIELD_U64, FIELD_DOUBLE, FIELD_HASH } field_type;
+typedef enum field_type {
+    FIELD_INT,
+    FIELD_BOOL,
+    FIELD_U64,
+    FIELD_DOUBLE,
+    FIELD_HASH,
+    FIELD_FIGURES
+} field_type;
 
 typedef struct field {
     const char *key;
@@ -21,31 +28,26 @@ typedef struct field {
     { #member, type, offsetof(rpo_trainer_state, member) }
 
 static const field fields[] = {
-    FIELD(FIELD_INT, step),
-    FIELD(FIELD_INT, updates),
-    FIELD(FIELD_INT, epoch),
-    FIELD(FIELD_INT, position),
-    FIELD(FIELD_INT, skipped_steps),
-    FIELD(FIELD_BOOL, eval_pending),
-    FIELD(FIELD_U64, seed),
-    FIELD(FIELD_INT, metrics_bytes),
-    FIELD(FIELD_HASH, config_hash),
-    FIELD(FIELD_HASH, data_hash),
-    FIELD(FIELD_HASH, start_hash),
-    FIELD(FIELD_HASH, reference_hash),
-    FIELD(FIELD_DOUBLE, before.loss),
-    FIELD(FIELD_DOUBLE, before.accuracy),
-    FIELD(FIELD_DOUBLE, before.margin),
-    FIELD(FIELD_DOUBLE, before.logps_chosen),
-    FIELD(FIELD_DOUBLE, latest.loss),
-    FIELD(FIELD_DOUBLE, latest.accuracy),
-    FIELD(FIELD_DOUBLE, latest.margin),
-    FIELD(FIELD_DOUBLE, latest.logps_chosen),
-    FIELD(FIELD_INT, tokens),
+    FIELD(FIELD_INT, step),       FIELD(FIELD_INT, updates),       FIELD(FIELD_INT, epoch),
+    FIELD(FIELD_INT, position),   FIELD(FIELD_INT, skipped_steps), FIELD(FIELD_BOOL, eval_pending),
+    FIELD(FIELD_U64, seed),       FIELD(FIELD_INT, metrics_bytes), FIELD(FIELD_HASH, config_hash),
+    FIELD(FIELD_HASH, data_hash), FIELD(FIELD_HASH, start_hash),   FIELD(FIELD_HASH, reference_hash),
+    FIELD(FIELD_FIGURES, before), FIELD(FIELD_FIGURES, latest),    FIELD(FIELD_INT, tokens),
     FIELD(FIELD_DOUBLE, seconds),
 };
 
 enum { NUM_FIELDS = sizeof fields / sizeof fields[0] };
+
+/* An object with every figure of the table: null where there is none. */
+static rpo_status append_figures(rpo_text *text, const rpo_figures *figures) {
+    size_t count = 0;
+    const rpo_figure *table = rpo_figure_table(&count);
+    for (size_t i = 0; i < count; ++i) {
+        RPO_TRY(rpo_text_printf(text, "%s\"%s\": ", i == 0 ? "{" : ", ", table[i].key));
+        RPO_TRY(rpo_json_append_number(text, rpo_figure_value(figures, &table[i])));
+    }
+    return rpo_text_append(text, "}", 1);
+}
 
 static rpo_status append_field(rpo_text *text, const rpo_trainer_state *state, const field *entry) {
     const char *value = (const char *)state + entry->offset;
@@ -60,6 +62,8 @@ static rpo_status append_field(rpo_text *text, const rpo_trainer_state *state, c
         return rpo_json_append_number(text, *(const double *)(const void *)value);
     case FIELD_HASH:
         return rpo_json_append_string(text, value);
+    case FIELD_FIGURES:
+        return append_figures(text, (const rpo_figures *)(const void *)value);
     }
     return rpo_error_set(RPO_ERROR_INTERNAL, "%s: its type has no writer", entry->key);
 }
@@ -91,6 +95,22 @@ static rpo_status read_u64(const rpo_json *json, const cJSON *root, const char *
     return RPO_OK;
 }
 
+static rpo_status read_figures(rpo_figures *figures, const rpo_json *json, const cJSON *root,
+                               const char *key) {
+    size_t count = 0;
+    const rpo_figure *table = rpo_figure_table(&count);
+    const cJSON *object = cJSON_GetObjectItemCaseSensitive(root, key);
+    if (!cJSON_IsObject(object))
+        return rpo_json_fault(json, object != NULL ? object : root, key, "must be an object of figures");
+    *figures = rpo_figures_empty();
+    for (size_t i = 0; i < count; ++i) {
+        double value = NAN; /* null, that is absent, stands for it */
+        RPO_TRY(rpo_json_get_double(json, object, table[i].key, false, -HUGE_VAL, HUGE_VAL, &value));
+        rpo_figure_set(figures, &table[i], value);
+    }
+    return RPO_OK;
+}
+
 static rpo_status read_field(rpo_trainer_state *state, const rpo_json *json, const cJSON *root,
                              const field *entry) {
     char *value = (char *)state + entry->offset;
@@ -113,6 +133,8 @@ static rpo_status read_field(rpo_trainer_state *state, const rpo_json *json, con
         memcpy(value, text, strlen(text) + 1);
         return RPO_OK;
     }
+    case FIELD_FIGURES:
+        return read_figures((rpo_figures *)(void *)value, json, root, entry->key);
     }
     return rpo_error_set(RPO_ERROR_INTERNAL, "%s: its type has no reader", entry->key);
 }

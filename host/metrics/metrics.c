@@ -69,7 +69,10 @@ rpo_status rpo_metrics_write(rpo_metrics *metrics, const rpo_metrics_row *row) {
     if (metrics == NULL || metrics->file < 0)
         return RPO_OK;
     rpo_text text = {0};
-    rpo_status status = rpo_metrics_row_to_json(row, &text);
+    rpo_metrics_row stamped = *row;
+    if (stamped.time == 0)
+        stamped.time = rpo_wall_clock();
+    rpo_status status = rpo_metrics_row_to_json(&stamped, &text);
     if (status == RPO_OK)
         status = rpo_text_append(&text, "\n", 1);
     /* One write a row: a reader never sees half of one while the run goes on. */

@@ -4,16 +4,17 @@
 #ifndef RPO_HOST_METRICS_METRICS_H
 #define RPO_HOST_METRICS_METRICS_H
 
-#include "core/core.h"
+#include "host/metrics/figures.h"
 
-/* One row's figures; figures that are not finite are left out (sft has no rejected side). */
+/* One row. What is not finite is left out (sft has no rejected side), as are empty blocks where there are none. */
 typedef struct rpo_metrics_row {
     int64_t step;
-    double epoch, loss, rewards_chosen, rewards_rejected, rewards_accuracies, rewards_margins, logps_chosen,
-        logps_rejected, grad_norm, learning_rate, seconds, tokens_per_second;
+    double epoch;
+    rpo_figures figures;
+    double grad_norm, learning_rate, seconds, tokens_per_second;
     int64_t tokens;
-    int64_t empty_blocks; /* unpaired blocks without one of the classes; written when > 0 */
-    bool is_eval;         /* keys prefixed with eval_ (step and epoch stay as they are) */
+    int64_t time; /* when it was written, seconds since 1970; 0: left out. rpo_metrics_write fills it in */
+    bool is_eval; /* keys prefixed with eval_ (step, epoch and time stay as they are) */
 } rpo_metrics_row;
 
 typedef struct rpo_metrics rpo_metrics;
@@ -46,7 +47,6 @@ void rpo_metrics_progress(rpo_metrics *metrics, const char *phase, int64_t done,
 void rpo_metrics_progress_end(rpo_metrics *metrics);
 
 /* "1,234,567" and "1:02:03" into caller's memory, for lines that people read. */
-enum { RPO_FIGURE_SIZE = 32 };
 const char *rpo_figure_count(char figure[RPO_FIGURE_SIZE], int64_t count);
 const char *rpo_figure_time(char figure[RPO_FIGURE_SIZE], double seconds);
 

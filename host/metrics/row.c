@@ -1,4 +1,4 @@
-/* row.c - one row of metrics.jsonl. The key names are a contract; people's scripts read them. */
+/* row.c - one row of metrics.jsonl: the figures of the table, then what the step cost. The key names are a contract. */
 #include <math.h>
 
 #include "core/json.h"
@@ -6,13 +6,7 @@
 
 rpo_metrics_row rpo_metrics_row_empty(void) {
     return (rpo_metrics_row){
-        .loss = NAN,
-        .rewards_chosen = NAN,
-        .rewards_rejected = NAN,
-        .rewards_accuracies = NAN,
-        .rewards_margins = NAN,
-        .logps_chosen = NAN,
-        .logps_rejected = NAN,
+        .figures = rpo_figures_empty(),
         .grad_norm = NAN,
         .learning_rate = NAN,
         .seconds = NAN,
@@ -33,21 +27,22 @@ static rpo_status append_count(rpo_text *text, const char *prefix, const char *k
 
 rpo_status rpo_metrics_row_to_json(const rpo_metrics_row *row, rpo_text *text) {
     const char *prefix = row->is_eval ? "eval_" : "";
+    size_t count = 0;
+    const rpo_figure *table = rpo_figure_table(&count);
     RPO_TRY(rpo_text_printf(text, "{\"step\": %lld", (long long)row->step));
     RPO_TRY(append_figure(text, "", "epoch", row->epoch));
-    RPO_TRY(append_figure(text, prefix, "loss", row->loss));
-    RPO_TRY(append_figure(text, prefix, "rewards/chosen", row->rewards_chosen));
-    RPO_TRY(append_figure(text, prefix, "rewards/rejected", row->rewards_rejected));
-    RPO_TRY(append_figure(text, prefix, "rewards/accuracies", row->rewards_accuracies));
-    RPO_TRY(append_figure(text, prefix, "rewards/margins", row->rewards_margins));
-    RPO_TRY(append_figure(text, prefix, "logps/chosen", row->logps_chosen));
-    RPO_TRY(append_figure(text, prefix, "logps/rejected", row->logps_rejected));
+    for (size_t i = 0; i < count; ++i)
+        RPO_TRY(append_figure(text, prefix, table[i].key, rpo_figure_value(&row->figures, &table[i])));
     RPO_TRY(append_figure(text, prefix, "grad_norm", row->grad_norm));
     RPO_TRY(append_figure(text, prefix, "learning_rate", row->learning_rate));
     RPO_TRY(append_count(text, prefix, "tokens", row->tokens));
     RPO_TRY(append_figure(text, prefix, "seconds", row->seconds));
     RPO_TRY(append_figure(text, prefix, "tokens_per_second", row->tokens_per_second));
-    if (row->empty_blocks > 0)
-        RPO_TRY(append_count(text, prefix, "empty_blocks", row->empty_blocks));
+    if (row->figures.empty_blocks > 0)
+        RPO_TRY(append_count(text, prefix, "empty_blocks", row->figures.empty_blocks));
+    if (row->time != 0) {
+        char time[RPO_UTC_SIZE];
+        RPO_TRY(rpo_text_printf(text, ", \"time\": \"%s\"", rpo_utc_text(time, row->time)));
+    }
     return rpo_text_append(text, "}", 1);
 }

@@ -42,14 +42,7 @@ static rpo_metrics_row row_of(const rpo_figures *figures, int64_t tokens, double
     rpo_metrics_row row = rpo_metrics_row_empty();
     row.is_eval = true;
     row.epoch = NAN; /* there is none */
-    row.loss = figures->loss;
-    row.rewards_chosen = figures->rewards_chosen;
-    row.rewards_rejected = figures->rewards_rejected;
-    row.rewards_accuracies = figures->rewards_accuracies;
-    row.rewards_margins = figures->rewards_margins;
-    row.logps_chosen = figures->logps_chosen;
-    row.logps_rejected = figures->logps_rejected;
-    row.empty_blocks = figures->empty_blocks;
+    row.figures = *figures;
     row.tokens = tokens;
     row.seconds = seconds;
     row.tokens_per_second = (double)tokens / fmax(seconds, 1e-9);

@@ -19,43 +19,27 @@ typedef struct loop_memory {
     int64_t tokens;
 } loop_memory;
 
-static void fill_row(rpo_metrics_row *row, const rpo_figures *figures) {
-    row->loss = figures->loss;
-    row->rewards_chosen = figures->rewards_chosen;
-    row->rewards_rejected = figures->rewards_rejected;
-    row->rewards_accuracies = figures->rewards_accuracies;
-    row->rewards_margins = figures->rewards_margins;
-    row->logps_chosen = figures->logps_chosen;
-    row->logps_rejected = figures->logps_rejected;
-    row->empty_blocks = figures->empty_blocks;
-}
-
 /* ---- evaluation ---- */
 
 static void say_evaluation(const rpo_loop *loop, const rpo_figures *figures) {
-    const long long step = (long long)loop->state->step, steps = (long long)loop->schedule.steps;
-    if (isnan(figures->rewards_margins))
-        rpo_metrics_say(loop->metrics, "%-10s %lld/%lld  loss %.4f", "evaluate", step, steps, figures->loss);
-    else
-        rpo_metrics_say(loop->metrics, "%-10s %lld/%lld  loss %.4f  accuracy %.2f  margin %+.4f", "evaluate",
-                        step, steps, figures->loss, figures->rewards_accuracies, figures->rewards_margins);
+    char line[128];
+    rpo_metrics_say(loop->metrics, "%-10s %lld/%lld  %s", "evaluate", (long long)loop->state->step,
+                    (long long)loop->schedule.steps, rpo_figures_line(line, sizeof line, figures));
 }
 
 static rpo_status evaluate(rpo_loop *loop) {
-    rpo_figures figures;
     rpo_metrics_row row = rpo_metrics_row_empty();
     const double start = rpo_now();
-    RPO_TRY(rpo_evaluate(&figures, &row.tokens, &loop->eval, loop->metrics));
+    RPO_TRY(rpo_evaluate(&row.figures, &row.tokens, &loop->eval, loop->metrics));
     row.is_eval = true;
     row.step = loop->state->step;
     row.epoch = rpo_schedule_epochs(&loop->schedule, loop->state->step);
     row.seconds = rpo_now() - start;
     row.tokens_per_second = (double)row.tokens / fmax(row.seconds, 1e-9);
-    fill_row(&row, &figures);
-    loop->state->latest = rpo_summary_of(&figures);
+    loop->state->latest = row.figures;
     if (loop->state->step == 0)
         loop->state->before = loop->state->latest;
-    say_evaluation(loop, &figures);
+    say_evaluation(loop, &row.figures);
     return rpo_metrics_write(loop->metrics, &row);
 }
 
@@ -150,13 +134,10 @@ static rpo_status apply(rpo_loop *loop, const rpo_figures *figures, double grad_
 }
 
 static void show_step(const rpo_loop *loop, const loop_memory *memory, const rpo_metrics_row *row) {
-    char rate[RPO_FIGURE_SIZE], detail[128];
+    char rate[RPO_FIGURE_SIZE], line[128], detail[160];
     rpo_figure_count(rate, (int64_t)((double)memory->tokens / fmax(memory->seconds, 1e-9)));
-    if (isnan(row->rewards_margins))
-        snprintf(detail, sizeof detail, "loss %.4f  %s tokens/s", row->loss, rate);
-    else
-        snprintf(detail, sizeof detail, "loss %.4f  accuracy %.2f  margin %+.4f  %s tokens/s", row->loss,
-                 row->rewards_accuracies, row->rewards_margins, rate);
+    snprintf(detail, sizeof detail, "%s  %s tokens/s", rpo_figures_line(line, sizeof line, &row->figures),
+             rate);
     rpo_metrics_progress(loop->metrics, "train", row->step, loop->schedule.steps, detail);
 }
 
@@ -165,18 +146,17 @@ static rpo_status train_step(rpo_loop *loop, loop_memory *memory) {
     const rpo_config *config = loop->inputs->config;
     const rpo_schedule_place place = rpo_schedule_at(&loop->schedule, state->step);
     const double start = rpo_now();
-    rpo_figures figures;
     rpo_metrics_row row = rpo_metrics_row_empty();
 
     RPO_TRY(prepare_order(loop, memory, place.epoch));
-    RPO_TRY(rpo_step_gradients(&figures, &loop->train, &memory->objective, memory->order + place.position,
+    RPO_TRY(rpo_step_gradients(&row.figures, &loop->train, &memory->objective, memory->order + place.position,
                                place.count));
-    if (state->step == 0 && isfinite(figures.loss))
-        RPO_TRY(check_first_loss(loop, &figures, &memory->objective));
+    if (state->step == 0 && isfinite(row.figures.loss))
+        RPO_TRY(check_first_loss(loop, &row.figures, &memory->objective));
     RPO_TRY(rpo_optimizer_grad_norm(&row.grad_norm, loop->train.context, loop->train.model));
     row.learning_rate =
         rpo_schedule_learning_rate(config->train.learning_rate, config->train.warmup_steps, state->step);
-    RPO_TRY(apply(loop, &figures, row.grad_norm, row.learning_rate));
+    RPO_TRY(apply(loop, &row.figures, row.grad_norm, row.learning_rate));
 
     ++state->step;
     const rpo_schedule_place next = rpo_schedule_at(&loop->schedule, state->step);
@@ -191,9 +171,8 @@ static rpo_status train_step(rpo_loop *loop, loop_memory *memory) {
     state->seconds += row.seconds;
     memory->tokens += row.tokens;
     memory->seconds += row.seconds;
-    fill_row(&row, &figures);
     if (loop->eval.dataset == NULL) {
-        state->latest = rpo_summary_of(&figures);
+        state->latest = row.figures;
         if (state->step == 1)
             state->before = state->latest;
     }

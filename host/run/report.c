@@ -6,15 +6,6 @@
 
 #include "kernels/op_table.h"
 
-rpo_summary rpo_summary_of(const rpo_figures *figures) {
-    return (rpo_summary){
-        .loss = figures->loss,
-        .accuracy = figures->rewards_accuracies,
-        .margin = figures->rewards_margins,
-        .logps_chosen = figures->logps_chosen,
-    };
-}
-
 static int64_t count_parameters(const rpo_model *model) {
     size_t count = 0;
     const rpo_parameter *parameters = rpo_model_parameters(model, &count);
@@ -108,35 +99,26 @@ void rpo_report_eval_opening(rpo_metrics *metrics, const rpo_inputs *inputs) {
     say_loss(metrics, inputs->config);
 }
 
-static const char *format_figure(char text[RPO_FIGURE_SIZE], double value, bool percent) {
-    if (!isfinite(value))
-        snprintf(text, RPO_FIGURE_SIZE, "-");
-    else if (percent)
-        snprintf(text, RPO_FIGURE_SIZE, "%.1f %%", 100 * value);
-    else
-        snprintf(text, RPO_FIGURE_SIZE, "%.4f", value);
-    return text;
-}
-
-static void say_row(rpo_metrics *metrics, const char *name, double before, double after, bool percent) {
+static void say_closing_table(rpo_metrics *metrics, const rpo_figures *before, const rpo_figures *after) {
+    size_t count = 0;
+    const rpo_figure *table = rpo_figure_table(&count);
     char left[RPO_FIGURE_SIZE], right[RPO_FIGURE_SIZE];
-    if (isfinite(before) || isfinite(after))
-        rpo_metrics_say(metrics, "  %-24s %12s %12s", name, format_figure(left, before, percent),
-                        format_figure(right, after, percent));
+    for (size_t i = 0; i < count; ++i) {
+        const double first = rpo_figure_value(before, &table[i]), last = rpo_figure_value(after, &table[i]);
+        if (table[i].closing && (isfinite(first) || isfinite(last)))
+            rpo_metrics_say(metrics, "  %-24s %12s %12s", table[i].name,
+                            rpo_figure_text(left, &table[i], first), rpo_figure_text(right, &table[i], last));
+    }
 }
 
 void rpo_report_closing(rpo_metrics *metrics, const rpo_inputs *inputs, const rpo_trainer_state *state,
                         const char *model_folder) {
-    const rpo_summary *before = &state->before, *after = &state->latest;
     char steps[RPO_FIGURE_SIZE], tokens[RPO_FIGURE_SIZE], time[RPO_FIGURE_SIZE], rate[RPO_FIGURE_SIZE];
     rpo_metrics_say(metrics, "%s", "");
     rpo_metrics_say(metrics, "  %-24s %12s %12s",
                     inputs->eval != NULL ? "held out" : "training batch (first, last)", "before", "after");
-    say_row(metrics, "loss", before->loss, after->loss, false);
-    say_row(metrics, "reward accuracy", before->accuracy, after->accuracy, true);
-    say_row(metrics, "reward margin", before->margin, after->margin, false);
-    say_row(metrics, "log-prob of chosen", before->logps_chosen, after->logps_chosen, false);
-    if (before->margin == 0 && before->accuracy == 0)
+    say_closing_table(metrics, &state->before, &state->latest);
+    if (state->before.rewards_margins == 0 && state->before.rewards_accuracies == 0)
         rpo_metrics_say(metrics,
                         "  (before training the policy is its own reference: all rewards are 0, none wins)");
     rpo_metrics_say(metrics, "%s", "");
@@ -149,23 +131,13 @@ void rpo_report_closing(rpo_metrics *metrics, const rpo_inputs *inputs, const rp
 }
 
 void rpo_report_figures(rpo_metrics *metrics, const rpo_figures *figures) {
-    const struct {
-        const char *name;
-        double value;
-        bool percent;
-    } rows[] = {
-        {"loss", figures->loss, false},
-        {"reward accuracy", figures->rewards_accuracies, true},
-        {"reward margin", figures->rewards_margins, false},
-        {"reward of chosen", figures->rewards_chosen, false},
-        {"reward of rejected", figures->rewards_rejected, false},
-        {"log-prob of chosen", figures->logps_chosen, false},
-        {"log-prob of rejected", figures->logps_rejected, false},
-    };
-    char figure[RPO_FIGURE_SIZE];
+    size_t count = 0;
+    const rpo_figure *table = rpo_figure_table(&count);
+    char text[RPO_FIGURE_SIZE];
     rpo_metrics_say(metrics, "%s", "");
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; ++i)
-        if (isfinite(rows[i].value))
-            rpo_metrics_say(metrics, "  %-24s %12s", rows[i].name,
-                            format_figure(figure, rows[i].value, rows[i].percent));
+    for (size_t i = 0; i < count; ++i) {
+        const double value = rpo_figure_value(figures, &table[i]);
+        if (isfinite(value))
+            rpo_metrics_say(metrics, "  %-24s %12s", table[i].name, rpo_figure_text(text, &table[i], value));
+    }
 }

@@ -19,6 +19,4 @@ void rpo_report_closing(rpo_metrics *metrics, const rpo_inputs *inputs, const rp
 /* One column of the same figures. */
 void rpo_report_figures(rpo_metrics *metrics, const rpo_figures *figures);
 
-rpo_summary rpo_summary_of(const rpo_figures *figures);
-
 #endif

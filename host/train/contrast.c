@@ -194,13 +194,7 @@ rpo_status rpo_contrast_blocks(rpo_figures *figures, float *gradients, rpo_conte
 }
 
 void rpo_likelihood_figures(rpo_figures *figures, const rpo_global_batch *scope, const float *policy) {
-    *figures = (rpo_figures){
-        .rewards_chosen = NAN,
-        .rewards_rejected = NAN,
-        .rewards_margins = NAN,
-        .rewards_accuracies = NAN,
-        .logps_rejected = NAN,
-    };
+    *figures = rpo_figures_empty();
     double sum = 0;
     for (int64_t s = 0; s < scope->num_sequences; ++s)
         sum += (double)policy[s];

@@ -6,20 +6,13 @@
 #define RPO_HOST_TRAIN_CONTRAST_H
 
 #include "host/embed/embed.h"
+#include "host/metrics/figures.h"
 #include "host/train/global_batch.h"
 
 typedef struct rpo_contrast_options {
     rpo_loss_options loss;
     int64_t block_rows; /* rows of a block, > 0: pairs, or unpaired records (two for every pair) */
 } rpo_contrast_options;
-
-/* Means over the rows of contributing blocks; NAN where there is nothing to average. */
-typedef struct rpo_figures {
-    double loss;
-    double rewards_chosen, rewards_rejected, rewards_margins, rewards_accuracies;
-    double logps_chosen, logps_rejected;
-    int64_t blocks, empty_blocks;
-} rpo_figures;
 
 /*
  * Loss and figures of a scope. Blocks weigh by their rows. A block without chosen or without rejected

@@ -70,7 +70,7 @@ $(cat "$2")"
 
 # rows FILE: metrics without the wall-clock fields.
 rows() {
-    sed -E 's/"(eval_)?(seconds|tokens_per_second)": [^,}]*[,]? ?//g' "$1"
+    sed -E 's/"((eval_)?(seconds|tokens_per_second)|time)": [^,}]*[,]? ?//g' "$1"
 }
 
 # value KEY FILE: the last row's figure of that name.

@@ -44,8 +44,14 @@ static void open_fixture(fixture *f, const char *kind) {
         .config_hash = "0123456789abcdef0123456789abcdef",
         .data_hash = "d",
         .start_hash = "s",
-        .before = {.loss = 1.0 / 3, .accuracy = NAN, .margin = -0.0, .logps_chosen = -1e300},
-        .latest = {.loss = 5e-324, .accuracy = 1, .margin = NAN, .logps_chosen = 0.1 + 0.2},
+        .before = {.loss = 1.0 / 3,
+                   .rewards_accuracies = NAN,
+                   .rewards_margins = -0.0,
+                   .logps_chosen = -1e300},
+        .latest = {.loss = 5e-324,
+                   .rewards_accuracies = 1,
+                   .rewards_margins = NAN,
+                   .logps_chosen = 0.1 + 0.2},
         .tokens = 987654321,
         .seconds = 12.75,
     };
@@ -117,11 +123,13 @@ static void check_round_trip(const char *kind) {
     cr_expect_str_eq(read.data_hash, s->data_hash);
     cr_expect_str_eq(read.start_hash, s->start_hash);
     cr_expect_str_eq(read.reference_hash, "");
-    cr_expect(same(read.before.loss, s->before.loss) && same(read.before.accuracy, s->before.accuracy) &&
-              read.before.margin == s->before.margin &&
+    cr_expect(same(read.before.loss, s->before.loss) &&
+              same(read.before.rewards_accuracies, s->before.rewards_accuracies) &&
+              read.before.rewards_margins == s->before.rewards_margins &&
               same(read.before.logps_chosen, s->before.logps_chosen));
-    cr_expect(same(read.latest.loss, s->latest.loss) && same(read.latest.accuracy, s->latest.accuracy) &&
-              same(read.latest.margin, s->latest.margin) &&
+    cr_expect(same(read.latest.loss, s->latest.loss) &&
+              same(read.latest.rewards_accuracies, s->latest.rewards_accuracies) &&
+              same(read.latest.rewards_margins, s->latest.rewards_margins) &&
               same(read.latest.logps_chosen, s->latest.logps_chosen));
     rpo_free(folder);
     close_fixture(&f);
