@@ -96,8 +96,7 @@ struct rpo_context {
     int device_index;
     int num_threads;
     void *stream;
-    double timer_started; /* the CPU's timer (device_ops.h) */
-    void *state;          /* the backend's own */
+    void *state; /* the backend's own */
 };
 
 /* Backends compiled into this build, the CPU first; *count receives their number. */

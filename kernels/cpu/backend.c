@@ -1,5 +1,6 @@
 /* backend.c - the CPU backend's entry in the op table. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <omp.h>
 
@@ -11,13 +12,17 @@
 #include "kernels/cpu/optimizer.h"
 
 static rpo_status cpu_open(rpo_context *context, const rpo_context_options *options) {
-    (void)context;
     (void)options;
+    context->state = calloc(1, sizeof(rpo_cpu_state));
+    if (context->state == NULL)
+        return rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "context: no memory for %zu bytes",
+                             sizeof(rpo_cpu_state));
     return RPO_OK;
 }
 
 static void cpu_close(rpo_context *context) {
-    (void)context;
+    free(context->state);
+    context->state = NULL;
 }
 
 static rpo_status cpu_synchronize(rpo_context *context) {

@@ -11,6 +11,12 @@
 #include "core/error.h"
 #include "kernels/op_table.h"
 
+/* The context's `state`: the CPU's clock, read when asked for. Stamps are 0 until made. */
+typedef struct rpo_cpu_state {
+    double timer_started;
+    double stamps[RPO_STAMP_SLOTS];
+} rpo_cpu_state;
+
 static inline int rpo_cpu_threads(const rpo_context *context) {
     return context->num_threads > 0 ? context->num_threads : 1;
 }

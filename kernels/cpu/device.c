@@ -1,22 +1,26 @@
-/* device.c - the CPU as a device: its memory is the host's, its time the wall clock's. */
+/* device.c - the CPU as a device: its memory is the host's, its time the wall clock's, its stream always done. */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <unistd.h>
 
+#include "core/bump.h"
+#include "core/core.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/model.h"
 
-enum { ALIGNMENT = 256 };
+static rpo_cpu_state *state_of(const rpo_context *context) {
+    return context->state;
+}
 
 static rpo_status allocate(rpo_context *context, void **memory, size_t bytes) {
     (void)context;
     *memory = NULL;
     if (bytes == 0)
         return RPO_OK;
-    if (bytes <= SIZE_MAX - ALIGNMENT)
-        *memory = aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    const size_t rounded = rpo_bump_align(bytes);
+    if (rounded < SIZE_MAX)
+        *memory = aligned_alloc(RPO_BUMP_ALIGNMENT, rounded);
     if (*memory == NULL)
         return rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "no memory for %zu bytes", bytes);
     return RPO_OK;
@@ -48,20 +52,40 @@ static rpo_status fill(rpo_context *context, void *device, int byte, size_t byte
     return RPO_OK;
 }
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static rpo_status timer_start(rpo_context *context) {
-    context->timer_started = now();
+    state_of(context)->timer_started = rpo_now();
     return RPO_OK;
 }
 
 static rpo_status timer_stop(rpo_context *context, double *seconds) {
-    *seconds = now() - context->timer_started;
+    *seconds = rpo_now() - state_of(context)->timer_started;
     return RPO_OK;
+}
+
+static rpo_status stamp(rpo_context *context, int slot) {
+    if (slot < 0 || slot >= RPO_STAMP_SLOTS)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "stamp: slot is %d; must be 0 to %d", slot,
+                             RPO_STAMP_SLOTS - 1);
+    state_of(context)->stamps[slot] = rpo_now();
+    return RPO_OK;
+}
+
+static rpo_status stamp_seconds(rpo_context *context, int from, int to, double *seconds) {
+    const int slots[] = {from, to};
+    for (int i = 0; i < 2; ++i)
+        if (slots[i] < 0 || slots[i] >= RPO_STAMP_SLOTS || state_of(context)->stamps[slots[i]] == 0.0)
+            return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "stamp: slot %d was never stamped", slots[i]);
+    *seconds = state_of(context)->stamps[to] - state_of(context)->stamps[from];
+    return RPO_OK;
+}
+
+static void range_push(rpo_context *context, const char *name) {
+    (void)context;
+    (void)name;
+}
+
+static void range_pop(rpo_context *context) {
+    (void)context;
 }
 
 /* Each thread copies a part of its own: one core alone does not fill the memory's bandwidth. */
@@ -102,9 +126,17 @@ const rpo_device_ops rpo_cpu_device_ops = {
     .release = release,
     .copy_in = copy_in,
     .copy_out = copy_out,
+    .allocate_pinned = allocate,
+    .release_pinned = release,
+    .copy_in_async = copy_in,
+    .copy_out_async = copy_out,
     .fill = fill,
     .timer_start = timer_start,
     .timer_stop = timer_stop,
+    .stamp = stamp,
+    .stamp_seconds = stamp_seconds,
+    .range_push = range_push,
+    .range_pop = range_pop,
     .copy_device = copy_device,
     .matmul = matmul,
     .cache_bytes = cache_bytes,

@@ -52,6 +52,11 @@ static rpo_status read_attribute(int *value, cudaDeviceAttr attribute, int devic
     return rpo_cuda_check(cudaDeviceGetAttribute(value, attribute, device), "reading the device's figures");
 }
 
+static void destroy_event(void *event) {
+    if (event != NULL)
+        (void)cudaEventDestroy(static_cast<cudaEvent_t>(event));
+}
+
 static void cuda_close(rpo_context *context) {
     rpo_cuda_state *state = static_cast<rpo_cuda_state *>(context->state);
     if (state == NULL)
@@ -59,8 +64,9 @@ static void cuda_close(rpo_context *context) {
     if (state->blas != NULL)
         (void)cublasLtDestroy(static_cast<cublasLtHandle_t>(state->blas));
     for (void *event : state->timer)
-        if (event != NULL)
-            (void)cudaEventDestroy(static_cast<cudaEvent_t>(event));
+        destroy_event(event);
+    for (void *event : state->stamps)
+        destroy_event(event);
     free(state);
     context->state = NULL;
 }

@@ -14,11 +14,12 @@ typedef struct rpo_cuda_state {
     int compute_capability; /* 80, 90, ... */
     int num_sms;
     size_t l2_bytes;
-    size_t shared_bytes_limit; /* dynamic shared memory a block can have */
-    bool debug_sync;           /* RPO_DEBUG_SYNC=1 */
-    bool trace_launch;         /* RPO_TRACE_LAUNCH=1 */
-    void *blas;                /* cublasLtHandle_t */
-    void *timer[2];            /* cudaEvent_t: begin and end */
+    size_t shared_bytes_limit;     /* dynamic shared memory a block can have */
+    bool debug_sync;               /* RPO_DEBUG_SYNC=1 */
+    bool trace_launch;             /* RPO_TRACE_LAUNCH=1 */
+    void *blas;                    /* cublasLtHandle_t */
+    void *timer[2];                /* cudaEvent_t: begin and end */
+    void *stamps[RPO_STAMP_SLOTS]; /* cudaEvent_t, made when first used */
 } rpo_cuda_state;
 
 #ifdef __cplusplus

@@ -1,5 +1,7 @@
-/* device_ops.cu - memory and time of the GPU for the tools, tests and the bench. Unlike ops these may wait. */
+/* device_ops.cu - memory, copies and time of the GPU for the trainer, the tools, tests and the bench. Unlike ops some of
+ * these wait or allocate. */
 #include <cuda_runtime.h>
+#include <nvtx3/nvToolsExt.h>
 
 #include "kernels/cuda/gemm.h"
 
@@ -22,10 +24,32 @@ static void release(rpo_context *, void *memory) {
     (void)cudaFree(memory);
 }
 
+static rpo_status allocate_pinned(rpo_context *, void **memory, size_t bytes) {
+    *memory = NULL;
+    if (bytes == 0)
+        return RPO_OK;
+    const cudaError_t error = cudaHostAlloc(memory, bytes, cudaHostAllocDefault); /* of whole pages */
+    if (error != cudaErrorMemoryAllocation)
+        return rpo_cuda_check(error, "allocating pinned memory");
+    (void)cudaGetLastError(); /* not sticky: the next call starts clean */
+    return rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "no pinned memory for %zu bytes", bytes);
+}
+
+static void release_pinned(rpo_context *, void *memory) {
+    (void)cudaFreeHost(memory);
+}
+
+static rpo_status enqueue_copy(rpo_context *context, void *to, const void *from, size_t bytes,
+                               cudaMemcpyKind kind) {
+    if (bytes == 0)
+        return RPO_OK;
+    return rpo_cuda_check(cudaMemcpyAsync(to, from, bytes, kind, stream_of(context)), "copying");
+}
+
 static rpo_status copy(rpo_context *context, void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
     if (bytes == 0)
         return RPO_OK;
-    RPO_TRY(rpo_cuda_check(cudaMemcpyAsync(to, from, bytes, kind, stream_of(context)), "copying"));
+    RPO_TRY(enqueue_copy(context, to, from, bytes, kind));
     return rpo_cuda_check(cudaStreamSynchronize(stream_of(context)), "copying");
 }
 
@@ -35,6 +59,14 @@ static rpo_status copy_in(rpo_context *context, void *device, const void *host, 
 
 static rpo_status copy_out(rpo_context *context, void *host, const void *device, size_t bytes) {
     return copy(context, host, device, bytes, cudaMemcpyDeviceToHost);
+}
+
+static rpo_status copy_in_async(rpo_context *context, void *device, const void *pinned, size_t bytes) {
+    return enqueue_copy(context, device, pinned, bytes, cudaMemcpyHostToDevice);
+}
+
+static rpo_status copy_out_async(rpo_context *context, void *pinned, const void *device, size_t bytes) {
+    return enqueue_copy(context, pinned, device, bytes, cudaMemcpyDeviceToHost);
 }
 
 static rpo_status fill(rpo_context *context, void *device, int byte, size_t bytes) {
@@ -61,6 +93,40 @@ static rpo_status timer_stop(rpo_context *context, double *seconds) {
     return RPO_OK;
 }
 
+static rpo_status stamp(rpo_context *context, int slot) {
+    rpo_cuda_state *state = static_cast<rpo_cuda_state *>(context->state);
+    if (slot < 0 || slot >= RPO_STAMP_SLOTS)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "stamp: slot is %d; must be 0 to %d", slot,
+                             RPO_STAMP_SLOTS - 1);
+    cudaEvent_t event = static_cast<cudaEvent_t>(state->stamps[slot]);
+    if (event == NULL) {
+        RPO_TRY(rpo_cuda_check(cudaEventCreate(&event), "creating a stamp"));
+        state->stamps[slot] = event;
+    }
+    return rpo_cuda_check(cudaEventRecord(event, stream_of(context)), "stamping the stream");
+}
+
+static rpo_status stamp_seconds(rpo_context *context, int from, int to, double *seconds) {
+    const rpo_cuda_state *state = rpo_cuda_state_of(context);
+    for (const int slot : {from, to})
+        if (slot < 0 || slot >= RPO_STAMP_SLOTS || state->stamps[slot] == NULL)
+            return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "stamp: slot %d was never stamped", slot);
+    float milliseconds = 0.0f;
+    RPO_TRY(rpo_cuda_check(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(state->stamps[from]),
+                                                static_cast<cudaEvent_t>(state->stamps[to])),
+                           "reading a stamp"));
+    *seconds = 1e-3 * static_cast<double>(milliseconds);
+    return RPO_OK;
+}
+
+static void range_push(rpo_context *, const char *name) {
+    (void)nvtxRangePushA(name);
+}
+
+static void range_pop(rpo_context *) {
+    (void)nvtxRangePop();
+}
+
 static rpo_status copy_device(rpo_context *context, void *to, const void *from, size_t bytes) {
     if (bytes == 0)
         return RPO_OK;
@@ -85,4 +151,6 @@ static size_t cache_bytes(const rpo_context *context) {
 }
 
 extern "C" const rpo_device_ops rpo_cuda_device_ops = {
-    allocate, release, copy_in, copy_out, fill, timer_start, timer_stop, copy_device, matmul, cache_bytes};
+    allocate,      release,        copy_in,   copy_out,    allocate_pinned, release_pinned,
+    copy_in_async, copy_out_async, fill,      timer_start, timer_stop,      stamp,
+    stamp_seconds, range_push,     range_pop, copy_device, matmul,          cache_bytes};

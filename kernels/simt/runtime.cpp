@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/simt/include/cuda_runtime.h"
+#include "kernels/simt/include/nvtx3/nvToolsExt.h"
 
 namespace {
 
@@ -201,6 +202,14 @@ cudaError_t cudaFree(void *memory) {
     return cudaSuccess;
 }
 
+cudaError_t cudaHostAlloc(void **memory, size_t size, unsigned) {
+    return cudaMalloc(memory, size);
+}
+
+cudaError_t cudaFreeHost(void *memory) {
+    return cudaFree(memory);
+}
+
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind, cudaStream_t stream) {
     return simt::enqueue(stream, [=] {
         if (size > 0)
@@ -313,4 +322,18 @@ cudaError_t cudaEventSynchronize(cudaEvent_t) {
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
     *milliseconds = std::chrono::duration<float, std::milli>(end->time - begin->time).count();
     return cudaSuccess;
+}
+
+namespace {
+
+thread_local int range_depth = 0;
+
+} // namespace
+
+int nvtxRangePushA(const char *) {
+    return range_depth++;
+}
+
+int nvtxRangePop() {
+    return range_depth > 0 ? --range_depth : NVTX_NO_PUSH_POP_TRACKING;
 }
