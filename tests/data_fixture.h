@@ -26,7 +26,7 @@ static inline data_fixture fixture_open(void) {
                                         .on_bad_record = RPO_BAD_RECORD_ERROR}};
     snprintf(fixture.folder, sizeof fixture.folder, "%s/test-data-XXXXXX", RPO_TEST_BINARY_DIR);
     cr_assert_not_null(mkdtemp(fixture.folder));
-    cr_assert_eq(rpo_tokenizer_open(&fixture.tokenizer, NULL), RPO_OK);
+    cr_assert_eq(rpo_tokenizer_open(&fixture.tokenizer, NULL, RPO_TOKENIZER_AUTO), RPO_OK);
     return fixture;
 }
 

@@ -35,14 +35,20 @@ typedef struct rpo_optimizer_state {
     int64_t count;
 } rpo_optimizer_state;
 
+/* What stands beside a model in its folder, the tokenizer: `write` is called before the checksums are taken. */
+typedef struct rpo_checkpoint_extras {
+    rpo_status (*write)(const void *owner, const char *folder);
+    const void *owner;
+} rpo_checkpoint_extras;
+
 /*
  * Writes RUN/checkpoints/step-N, then removes all but the `keep` newest. Folders of later steps are removed
  * too: they were damaged, or else the run would have continued from them. On failure what was there before is
- * untouched.
+ * untouched. `extras` may be NULL.
  */
 rpo_status rpo_checkpoint_save(const char *run_folder, const rpo_model *model,
                                const rpo_optimizer_state *optimizer, const rpo_trainer_state *state,
-                               int64_t keep);
+                               int64_t keep, const rpo_checkpoint_extras *extras);
 
 /*
  * Reads the trainer state of the newest checkpoint that is whole, and its path (rpo_free). Damaged ones are
@@ -55,8 +61,9 @@ rpo_status rpo_checkpoint_find_latest(const char *run_folder, char **folder, rpo
 /* Loads weights and moments of a checkpoint folder found so into existing memory of the same layout. */
 rpo_status rpo_checkpoint_load(const char *folder, rpo_model *model, rpo_optimizer_state *optimizer);
 
-/* RUN/final: the model alone, through the same temp folder and rename. */
-rpo_status rpo_checkpoint_save_final(const char *run_folder, const rpo_model *model);
+/* RUN/final: the model and `extras` (may be NULL), through the same temp folder and rename. */
+rpo_status rpo_checkpoint_save_final(const char *run_folder, const rpo_model *model,
+                                     const rpo_checkpoint_extras *extras);
 
 /* Removes what a killed run left half-written. */
 rpo_status rpo_checkpoint_clean(const char *run_folder);

@@ -49,10 +49,13 @@ static rpo_status write_state(const rpo_trainer_state *state, const char *folder
 
 /* Fills an empty folder and makes sure that all of it is on the disk. */
 static rpo_status write_contents(const char *folder, const rpo_model *model,
-                                 const rpo_optimizer_state *optimizer, const rpo_trainer_state *state) {
+                                 const rpo_optimizer_state *optimizer, const rpo_trainer_state *state,
+                                 const rpo_checkpoint_extras *extras) {
     RPO_TRY(rpo_remove_tree(folder));
     RPO_TRY(rpo_make_folders(folder));
     RPO_TRY(rpo_model_save(model, folder));
+    if (extras != NULL)
+        RPO_TRY(extras->write(extras->owner, folder));
     if (optimizer != NULL) {
         RPO_TRY(write_optimizer(optimizer, folder));
         RPO_TRY(write_state(state, folder));
@@ -102,7 +105,7 @@ static void discard(const char *folder) {
 
 rpo_status rpo_checkpoint_save(const char *run_folder, const rpo_model *model,
                                const rpo_optimizer_state *optimizer, const rpo_trainer_state *state,
-                               int64_t keep) {
+                               int64_t keep, const rpo_checkpoint_extras *extras) {
     rpo_status status = RPO_ERROR_OUT_OF_MEMORY;
     char *temporary = NULL, *place = NULL, *aside = NULL;
     char *checkpoints = rpo_path_join(run_folder, "checkpoints");
@@ -117,7 +120,7 @@ rpo_status rpo_checkpoint_save(const char *run_folder, const rpo_model *model,
     status = rpo_make_folders(checkpoints);
     if (status != RPO_OK)
         goto cleanup;
-    status = write_contents(temporary, model, optimizer, state);
+    status = write_contents(temporary, model, optimizer, state, extras);
     if (status == RPO_OK)
         status = rpo_checkpoint_replace(temporary, place, aside);
     if (status == RPO_OK)
@@ -133,14 +136,15 @@ cleanup:
     return rpo_error_prefix(status, "checkpoint of step %lld: ", (long long)state->step);
 }
 
-rpo_status rpo_checkpoint_save_final(const char *run_folder, const rpo_model *model) {
+rpo_status rpo_checkpoint_save_final(const char *run_folder, const rpo_model *model,
+                                     const rpo_checkpoint_extras *extras) {
     rpo_status status = RPO_ERROR_OUT_OF_MEMORY;
     char *temporary = rpo_path_join(run_folder, RPO_CHECKPOINT_TEMPORARY "final");
     char *place = rpo_path_join(run_folder, "final");
     char *aside = rpo_path_join(run_folder, RPO_CHECKPOINT_REPLACED "final");
     if (temporary == NULL || place == NULL || aside == NULL)
         goto cleanup;
-    status = write_contents(temporary, model, NULL, NULL);
+    status = write_contents(temporary, model, NULL, NULL, extras);
     if (status == RPO_OK)
         status = rpo_checkpoint_replace(temporary, place, aside);
     if (status != RPO_OK)

@@ -92,7 +92,7 @@ rpo_status rpo_data_run_open(rpo_data_run *run, int argc, char **argv, const cha
     if (status == RPO_OK)
         status = rpo_config_load(&run->config, args.config_path, args.overrides, args.num_overrides);
     if (status == RPO_OK)
-        status = rpo_tokenizer_open(&run->tokenizer, run->config->model.path);
+        status = rpo_tokenizer_open(&run->tokenizer, run->config->model.path, run->config->model.tokenizer);
     if (status == RPO_OK)
         status = check_vocabulary(run);
     if (status == RPO_OK)

@@ -1,36 +1,21 @@
 /* tokenizer.c - the built-in byte tokenizer. */
-#include "host/data/tokenizer.h"
-
 #include <string.h>
 
-enum { NUM_BYTES = 256, BOS_ID = 256, EOS_ID = 257, PAD_ID = 258, VOCAB_SIZE = 259 };
+#include "host/data/tokenizer_internal.h"
 
-struct rpo_tokenizer {
-    const char *name;
-};
-
-static rpo_status refuse_tokenizer_file(const char *model_folder) {
-    char *path = rpo_path_join(model_folder, "tokenizer.json");
-    if (path == NULL)
-        return RPO_ERROR_OUT_OF_MEMORY;
-    rpo_status status = RPO_OK;
-    if (rpo_path_exists(path))
-        status = rpo_error_set(RPO_ERROR_UNSUPPORTED,
-                               "%s: tokenizer files are not read by this version; use a folder without one, "
-                               "which selects the byte tokenizer",
-                               path);
-    rpo_free(path);
-    return status;
-}
-
-rpo_status rpo_tokenizer_open(rpo_tokenizer **tokenizer, const char *model_folder) {
+rpo_status rpo_tokenizer_open(rpo_tokenizer **tokenizer, const char *model_folder,
+                              rpo_tokenizer_choice choice) {
     *tokenizer = NULL;
-    if (model_folder != NULL)
-        RPO_TRY(refuse_tokenizer_file(model_folder));
     rpo_tokenizer *opened = rpo_calloc_array(1, sizeof *opened);
     if (opened == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
-    opened->name = "byte";
+    *opened = (rpo_tokenizer){.name = "byte", .choice = choice};
+    const rpo_status status =
+        model_folder != NULL ? rpo_tokenizer_check_folder(opened, model_folder) : RPO_OK;
+    if (status != RPO_OK) {
+        rpo_tokenizer_free(opened);
+        return status;
+    }
     *tokenizer = opened;
     return RPO_OK;
 }
@@ -45,17 +30,22 @@ const char *rpo_tokenizer_name(const rpo_tokenizer *tokenizer) {
 
 int32_t rpo_tokenizer_vocab_size(const rpo_tokenizer *tokenizer) {
     (void)tokenizer;
-    return VOCAB_SIZE;
+    return RPO_BYTE_VOCAB;
 }
 
 int32_t rpo_tokenizer_bos(const rpo_tokenizer *tokenizer) {
     (void)tokenizer;
-    return BOS_ID;
+    return RPO_BYTE_BOS;
 }
 
 int32_t rpo_tokenizer_eos(const rpo_tokenizer *tokenizer) {
     (void)tokenizer;
-    return EOS_ID;
+    return RPO_BYTE_EOS;
+}
+
+int32_t rpo_tokenizer_pad(const rpo_tokenizer *tokenizer) {
+    (void)tokenizer;
+    return RPO_BYTE_PAD;
 }
 
 rpo_status rpo_tokenizer_encode(const rpo_tokenizer *tokenizer, const char *text, size_t length,
@@ -70,13 +60,13 @@ rpo_status rpo_tokenizer_encode(const rpo_tokenizer *tokenizer, const char *text
     return RPO_OK;
 }
 
-static const char *special_text(int32_t id) {
+const char *rpo_byte_special_text(int32_t id) {
     switch (id) {
-    case BOS_ID:
+    case RPO_BYTE_BOS:
         return "<bos>";
-    case EOS_ID:
+    case RPO_BYTE_EOS:
         return "<eos>";
-    case PAD_ID:
+    case RPO_BYTE_PAD:
         return "<pad>";
     default:
         return NULL;
@@ -87,15 +77,15 @@ rpo_status rpo_tokenizer_decode(const rpo_tokenizer *tokenizer, const int32_t *i
                                 rpo_text *text) {
     (void)tokenizer;
     for (size_t i = 0; i < count; ++i) {
-        if (ids[i] >= 0 && ids[i] < NUM_BYTES) {
+        if (ids[i] >= 0 && ids[i] < RPO_BYTE_IDS) {
             const char byte = (char)(unsigned char)ids[i];
             RPO_TRY(rpo_text_append(text, &byte, 1));
             continue;
         }
-        const char *special = special_text(ids[i]);
+        const char *special = rpo_byte_special_text(ids[i]);
         if (special == NULL)
             return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "ids[%zu]: is %d; must be from 0 to %d", i,
-                                 ids[i], VOCAB_SIZE - 1);
+                                 ids[i], RPO_BYTE_VOCAB - 1);
         RPO_TRY(rpo_text_append(text, special, strlen(special)));
     }
     return RPO_OK;

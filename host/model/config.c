@@ -193,6 +193,12 @@ rpo_status rpo_model_config_read(rpo_model_config *config, const rpo_json *json,
     return RPO_OK;
 }
 
+void rpo_model_set_token_ids(rpo_model *model, int64_t bos, int64_t eos, int64_t pad) {
+    model->config.bos_token_id = bos;
+    model->config.eos_token_id = eos;
+    model->config.pad_token_id = pad;
+}
+
 static rpo_status append_int(rpo_text *text, const char *key, int64_t value) {
     return rpo_text_printf(text, "  \"%s\": %lld,\n", key, (long long)value);
 }

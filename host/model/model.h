@@ -46,6 +46,8 @@ rpo_status rpo_model_save(const rpo_model *model, const char *folder);
 void rpo_model_free(rpo_model *model);
 
 const rpo_model_config *rpo_model_get_config(const rpo_model *model);
+/* The special tokens that config.json will name; nothing is computed from them. -1 = none. */
+void rpo_model_set_token_ids(rpo_model *model, int64_t bos, int64_t eos, int64_t pad);
 const rpo_parameter *rpo_model_parameters(const rpo_model *model, size_t *count);
 float *rpo_model_weights(rpo_model *model, int64_t *count); /* flat float32 array of all parameters */
 /* Flat gradient array of the same layout; allocated (zeroed) at the first call. Padding between parameters stays 0. */

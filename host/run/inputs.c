@@ -66,7 +66,9 @@ static rpo_status select_trainable(rpo_inputs *inputs) {
 static rpo_status open_data(rpo_inputs *inputs, bool needs_training_data) {
     const rpo_config *config = inputs->config;
     const bool embeds = rpo_loss_kind_needs_embeddings(config->loss.kind) != 0;
-    RPO_TRY(rpo_tokenizer_open(&inputs->tokenizer, config->model.path));
+    RPO_TRY(rpo_tokenizer_open(&inputs->tokenizer, config->model.path, config->model.tokenizer));
+    if (config->reference.path != NULL && config->loss.kind != RPO_LOSS_SFT)
+        RPO_TRY(rpo_tokenizer_check_folder(inputs->tokenizer, config->reference.path));
     if (config->data.train.count > 0 && (needs_training_data || embeds))
         RPO_TRY(load_data(&inputs->train, inputs, &config->data.train));
     if (config->data.eval.count > 0)
@@ -116,15 +118,24 @@ static rpo_status check_model(const rpo_inputs *inputs, const rpo_model_config *
     return RPO_OK;
 }
 
+/* What is written of the model says which ids it was fed. */
+static void set_token_ids(const rpo_inputs *inputs, rpo_model *model) {
+    rpo_model_set_token_ids(model, rpo_tokenizer_bos(inputs->tokenizer), rpo_tokenizer_eos(inputs->tokenizer),
+                            rpo_tokenizer_pad(inputs->tokenizer));
+}
+
 rpo_status rpo_inputs_load_model(const rpo_inputs *inputs, rpo_model **model, const char *key,
                                  const char *path) {
+    RPO_TRY(rpo_tokenizer_check_folder(inputs->tokenizer, path));
     RPO_TRY(as_input_fault(rpo_model_load(model, inputs->context, path)));
     const rpo_status status = check_model(inputs, rpo_model_get_config(*model), key);
     if (status != RPO_OK) {
         rpo_model_free(*model);
         *model = NULL;
+        return status;
     }
-    return status;
+    set_token_ids(inputs, *model);
+    return RPO_OK;
 }
 
 static rpo_status open_model(rpo_inputs *inputs) {
@@ -134,6 +145,7 @@ static rpo_status open_model(rpo_inputs *inputs) {
     } else {
         RPO_TRY(check_model(inputs, &config->model.init, "model.init")); /* before memory is asked for */
         RPO_TRY(rpo_model_create(&inputs->model, inputs->context, &config->model.init, config->run.seed));
+        set_token_ids(inputs, inputs->model);
     }
     return rpo_model_hash(inputs->model, inputs->start_hash);
 }
@@ -195,6 +207,14 @@ void rpo_inputs_close(rpo_inputs *inputs) {
     rpo_tokenizer_free(inputs->tokenizer);
     rpo_context_free(inputs->context);
     *inputs = (rpo_inputs){0};
+}
+
+static rpo_status write_tokenizer(const void *tokenizer, const char *folder) {
+    return rpo_tokenizer_save(tokenizer, folder);
+}
+
+rpo_checkpoint_extras rpo_inputs_extras(const rpo_inputs *inputs) {
+    return (rpo_checkpoint_extras){.write = write_tokenizer, .owner = inputs->tokenizer};
 }
 
 /* Rows of a block: pairs, or twice as many unpaired records. Block 0 is the global batch, in training as held

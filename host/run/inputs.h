@@ -36,6 +36,9 @@ void rpo_inputs_close(rpo_inputs *inputs);
 rpo_status rpo_inputs_load_model(const rpo_inputs *inputs, rpo_model **model, const char *key,
                                  const char *path);
 
+/* What is written beside the model: its tokenizer. Refers to `inputs`. */
+rpo_checkpoint_extras rpo_inputs_extras(const rpo_inputs *inputs);
+
 /* The objective of training or evaluating, without its reference. */
 rpo_objective rpo_inputs_objective(const rpo_inputs *inputs, const rpo_dataset *dataset,
                                    const rpo_embeddings *embeddings);

@@ -186,6 +186,7 @@ static rpo_status train_step(rpo_loop *loop, loop_memory *memory) {
 static rpo_status save(rpo_loop *loop, loop_memory *memory) {
     if (memory->saved_step == loop->state->step)
         return RPO_OK;
+    const rpo_checkpoint_extras extras = rpo_inputs_extras(loop->inputs);
     rpo_status status = RPO_OK;
     if (loop->train.comm->rank == 0) {
         status = rpo_metrics_sync(loop->metrics);
@@ -193,7 +194,7 @@ static rpo_status save(rpo_loop *loop, loop_memory *memory) {
         if (status == RPO_OK)
             status =
                 rpo_checkpoint_save(loop->inputs->config->run.dir, loop->train.model, &loop->optimizer->state,
-                                    loop->state, loop->inputs->config->train.keep_checkpoints);
+                                    loop->state, loop->inputs->config->train.keep_checkpoints, &extras);
     }
     RPO_TRY(rpo_comm_agree(loop->train.comm, status));
     memory->saved_step = loop->state->step;

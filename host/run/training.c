@@ -184,7 +184,8 @@ static rpo_status finish(training *run) {
     char *folder = rpo_path_join(run->config->run.dir, "final");
     if (folder == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
-    const rpo_status status = rpo_checkpoint_save_final(run->config->run.dir, run->inputs.model);
+    const rpo_checkpoint_extras extras = rpo_inputs_extras(&run->inputs);
+    const rpo_status status = rpo_checkpoint_save_final(run->config->run.dir, run->inputs.model, &extras);
     if (status == RPO_OK)
         rpo_report_closing(run->metrics, &run->inputs, &run->state, folder);
     rpo_free(folder);

@@ -105,7 +105,7 @@ expect_in "1 bad records skipped; the first: some-bad.jsonl:13:" log
 
 # ---- models ----
 expect_code 0 log train --set run.dir=good --set loss.kind=sft
-from() { train --set model.init=null --set model.path="$1"; }
+from() { train --set model.init=null --set model.path="$1" "${@:2}"; }
 refused "a missing model" "none" -- from none
 damaged_model() { # WHAT TEXT COMMAND...: a copy of the model, changed by COMMAND in its folder
     local what=$1 text=$2
@@ -128,6 +128,20 @@ damaged_model "a renamed tensor" "" sed -i '1s/"model.norm.weight"/"model.worm.w
 damaged_model "another architecture" "model_type" sed -i 's/"llama"/"gpt2"/' config.json
 damaged_model "another shape" "" sed -i 's/"intermediate_size": 64/"intermediate_size": 48/' config.json
 refused "a missing reference" "none" -- train --set reference.path=none
+
+# ---- tokenizers: wrong ids are never fed, to the policy or to the reference ----
+other_tokenizer() { # WHAT TEXT COMMAND...: as damaged_model, and as the reference; bytes are fed where the user says so
+    damaged_model "$@"
+    refused "$1, as the reference" "model" "$2" -- train --set reference.path=model
+    rm -rf bytes
+    expect_code 0 log from model --set model.tokenizer=bytes --set loss.kind=sft --set run.dir=bytes
+    expect_code 0 log from bytes/final --set loss.kind=sft --set run.dir=bytes-again
+    rm -rf bytes-again
+}
+other_tokenizer "a foreign tokenizer.json" "tokenizer.json" eval 'echo {} >tokenizer.json'
+other_tokenizer "a sentencepiece model" "tokenizer.model" touch tokenizer.model
+other_tokenizer "another end of sequence" "eos_token_id: is 2" sed -i 's/"eos_token_id": 257/"eos_token_id": 2/' config.json
+other_tokenizer "another class" "tokenizer_class" sed -i 's/PreTrainedTokenizerFast/ByT5Tokenizer/' tokenizer_config.json
 
 # ---- embeddings ----
 refused "a missing embedding file" "none.npy" -- train --set embedding.kind=file --set embedding.path=none.npy \

@@ -67,7 +67,7 @@ static void close_fixture(fixture *f) {
 
 static void save_step(fixture *f, int64_t step, int64_t keep) {
     f->state.step = step;
-    must(rpo_checkpoint_save(f->folder, f->model, &f->optimizer, &f->state, keep));
+    must(rpo_checkpoint_save(f->folder, f->model, &f->optimizer, &f->state, keep, NULL));
 }
 
 static bool has(const fixture *f, const char *name) {
@@ -294,10 +294,10 @@ Test(checkpoint, another_model_does_not_fit) {
 Test(checkpoint, final_model_is_replaced_as_a_whole) {
     fixture f;
     open_fixture(&f, "adamw");
-    must(rpo_checkpoint_save_final(f.folder, f.model));
+    must(rpo_checkpoint_save_final(f.folder, f.model, NULL));
     int64_t count = 0;
     rpo_model_weights(f.model, &count)[0] = 42.0f;
-    must(rpo_checkpoint_save_final(f.folder, f.model));
+    must(rpo_checkpoint_save_final(f.folder, f.model, NULL));
     cr_expect(!has(&f, ".tmp-final") && !has(&f, ".old-final"));
     char path[256];
     path_in(path, f.folder, "final");

@@ -23,7 +23,7 @@ static void open_fixture(fixture *f, int count, const char *labels) {
     make_folder(f->folder);
     must(rpo_context_create(&f->context, NULL));
     must(rpo_comm_open(&f->comm));
-    must(rpo_tokenizer_open(&f->tokenizer, NULL));
+    must(rpo_tokenizer_open(&f->tokenizer, NULL, RPO_TOKENIZER_AUTO));
     f->dataset = labels == NULL ? make_pairs(f->folder, count, f->tokenizer)
                                 : make_unpaired(f->folder, labels, f->tokenizer);
     const rpo_embedding_options embedding = {RPO_EMBEDDING_HASHED, NULL};

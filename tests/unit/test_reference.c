@@ -23,7 +23,7 @@ static void open_fixture(fixture *f) {
     path_in(f->cache, f->folder, "cache");
     must(rpo_context_create(&f->context, NULL));
     must(rpo_comm_open(&f->comm));
-    must(rpo_tokenizer_open(&f->tokenizer, NULL));
+    must(rpo_tokenizer_open(&f->tokenizer, NULL, RPO_TOKENIZER_AUTO));
     f->dataset = make_pairs(f->folder, 11, f->tokenizer);
     f->model = make_model(f->context, 1);
     must(rpo_model_hash(f->model, f->hash));

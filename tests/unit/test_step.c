@@ -25,7 +25,7 @@ typedef struct fixture {
 static void open_fixture(fixture *f, const char *labels) {
     *f = (fixture){0};
     make_folder(f->folder);
-    must(rpo_tokenizer_open(&f->tokenizer, NULL));
+    must(rpo_tokenizer_open(&f->tokenizer, NULL, RPO_TOKENIZER_AUTO));
     f->dataset = labels == NULL ? make_pairs(f->folder, NUM_PAIRS, f->tokenizer)
                                 : make_unpaired(f->folder, labels, f->tokenizer);
     f->rows = rpo_dataset_size(f->dataset);

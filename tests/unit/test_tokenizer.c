@@ -45,15 +45,3 @@ Test(tokenizer, special_tokens) {
     rpo_text_free(&text);
     fixture_close(&fixture);
 }
-
-Test(tokenizer, folder_with_a_tokenizer_file_is_refused) {
-    data_fixture fixture = fixture_open();
-    rpo_tokenizer *tokenizer = NULL;
-    cr_assert_eq(rpo_tokenizer_open(&tokenizer, fixture.folder), RPO_OK);
-    rpo_tokenizer_free(tokenizer);
-    fixture_write_text(&fixture, "tokenizer.json", "{}");
-    cr_assert_eq(rpo_tokenizer_open(&tokenizer, fixture.folder), RPO_ERROR_UNSUPPORTED);
-    cr_assert_null(tokenizer);
-    assert_message_has("tokenizer.json");
-    fixture_close(&fixture);
-}
