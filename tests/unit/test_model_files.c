@@ -141,6 +141,43 @@ Test(model_config, written_and_read_again) {
     rpo_text_free(&text);
 }
 
+/* The text, as transformers 4 and 5 read it; also what checkpoints' hashes rest on. */
+Test(model_config, written_as_ever) {
+    static const char expected[] =
+        "{\n  \"architectures\": [\"LlamaForCausalLM\"],\n  \"model_type\": \"llama\",\n  \"vocab_size\": "
+        "31,\n"
+        "  \"hidden_size\": 16,\n  \"intermediate_size\": 28,\n  \"num_hidden_layers\": 2,\n"
+        "  \"num_attention_heads\": 4,\n  \"num_key_value_heads\": 4,\n  \"head_dim\": 4,\n"
+        "  \"max_position_embeddings\": 2048,\n  \"rms_norm_eps\": 1e-06,\n  \"rope_theta\": 10000,\n"
+        "  \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000},\n"
+        "  \"initializer_range\": 0.02,\n  \"bos_token_id\": null,\n  \"eos_token_id\": 7,\n"
+        "  \"pad_token_id\": null,\n  \"tie_word_embeddings\": false,\n  \"hidden_act\": \"silu\",\n"
+        "  \"attention_bias\": false,\n  \"attention_dropout\": 0.0,\n  \"mlp_bias\": false,\n"
+        "  \"torch_dtype\": \"float32\"\n}\n";
+    rpo_model_config config;
+    rpo_text text = {0};
+    MUST(read_config(&config, "\"eos_token_id\":7", true));
+    MUST(rpo_model_config_append_json(&config, &text));
+    cr_expect_str_eq(text.data, expected);
+    rpo_text_free(&text);
+}
+
+Test(model_config, help_names_what_is_read) {
+    static const char *const expected[] = {
+        "  num_hidden_layers           decoder layers\n",
+        "required, an integer from 1 to 4096\n",
+        "default num_attention_heads, an integer from 1 to 4096\n",
+        "default 1e-06, a number from 1e-12 to 1\n",
+        "only \"silu\"\n",
+    };
+    rpo_text text = {0};
+    MUST(rpo_model_config_append_help(&text));
+    for (size_t i = 0; i < sizeof expected / sizeof expected[0]; ++i)
+        cr_expect_not_null(strstr(text.data, expected[i]), "%s in %s", expected[i], text.data);
+    cr_expect_null(strstr(text.data, "torch_dtype"));
+    rpo_text_free(&text);
+}
+
 /* ---- folders ---- */
 
 typedef struct model_folder {
