@@ -42,6 +42,7 @@ typedef struct bench_options {
 } bench_options;
 
 rpo_status bench_options_read(bench_options *options, int argc, char **argv);
+rpo_status bench_options_append_help(rpo_text *text);
 
 /* Physical limits of this device, measured when the first row needs them; 0 before. */
 typedef struct bench_limits {

@@ -30,6 +30,10 @@ rpo_status rpo_text_append(rpo_text *text, const char *data, size_t length);
 rpo_status rpo_text_printf(rpo_text *text, const char *format, ...) RPO_PRINTF(2, 3);
 void rpo_text_free(rpo_text *text);
 
+/* Appends `words` broken at blanks into lines of at most `width` columns. The first goes on where the text stands, at column
+ * `indent`; the others begin there. A longer word has a line of its own. */
+rpo_status rpo_text_append_wrapped(rpo_text *text, const char *words, int indent, int width);
+
 /* The candidate closest to `word` by edit distance, or NULL when none is near: "did you mean". */
 const char *rpo_nearest_word(const char *word, const char *const *candidates, size_t count);
 

@@ -44,6 +44,25 @@ void rpo_text_free(rpo_text *text) {
     *text = (rpo_text){0};
 }
 
+rpo_status rpo_text_append_wrapped(rpo_text *text, const char *words, int indent, int width) {
+    size_t column = (size_t)indent;
+    for (const char *word = words + strspn(words, " "); *word != '\0'; word += strspn(word, " ")) {
+        const size_t length = strcspn(word, " ");
+        const bool first = column == (size_t)indent;
+        if (!first && column + 1 + length > (size_t)width) {
+            RPO_TRY(rpo_text_printf(text, "\n%*s", indent, ""));
+            column = (size_t)indent;
+        } else if (!first) {
+            RPO_TRY(rpo_text_append(text, " ", 1));
+            ++column;
+        }
+        RPO_TRY(rpo_text_append(text, word, length));
+        column += length;
+        word += length;
+    }
+    return RPO_OK;
+}
+
 enum { MAX_WORD = 63 }; /* longer words are not typing mistakes of ours */
 
 static size_t min3(size_t a, size_t b, size_t c) {

@@ -5,67 +5,32 @@
 
 static const size_t max_case_bytes = (size_t)1 << 30;
 
-typedef struct case_arguments {
-    const char *path;
-    rpo_device device;
-    bool help;
-} case_arguments;
+static const char *const device_names[] = {[RPO_DEVICE_CPU] = "cpu", [RPO_DEVICE_CUDA] = "cuda", NULL};
 
-static rpo_status read_device(rpo_device *device, const char *command, const char *name) {
-    if (name != NULL && strcmp(name, "cpu") == 0)
-        *device = RPO_DEVICE_CPU;
-    else if (name != NULL && strcmp(name, "cuda") == 0)
-        *device = RPO_DEVICE_CUDA;
-    else
-        return rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: --device: is %s; must be cpu or cuda", command,
-                             name != NULL ? name : "missing its value");
-    return RPO_OK;
-}
+const rpo_option rpo_case_options[RPO_NUM_CASE_OPTIONS] = {
+    {.name = "CASE.json",
+     .type = RPO_OPTION_TEXT,
+     .offset = offsetof(rpo_case_arguments, path),
+     .required = true,
+     .meaning = "the case, as below"},
+    {.name = "--device",
+     .type = RPO_OPTION_CHOICE,
+     .offset = offsetof(rpo_case_arguments, device),
+     .choices = device_names,
+     .meaning = "where it is computed (default cpu)"},
+};
 
-static rpo_status read_arguments(case_arguments *arguments, const char *command, int argc, char **argv) {
-    *arguments = (case_arguments){.device = RPO_DEVICE_CPU};
-    for (int i = 0; i < argc; ++i) {
-        const char *argument = argv[i];
-        if (strcmp(argument, "--help") == 0) {
-            arguments->help = true;
-            return RPO_OK;
-        }
-        if (strcmp(argument, "--device") == 0) {
-            ++i;
-            RPO_TRY(read_device(&arguments->device, command, i < argc ? argv[i] : NULL));
-        } else if (strncmp(argument, "--device=", 9) == 0) {
-            RPO_TRY(read_device(&arguments->device, command, argument + 9));
-        } else if (argument[0] == '-') {
-            return rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: %s: unknown option; allowed: --device, --help",
-                                 command, argument);
-        } else if (arguments->path != NULL) {
-            return rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: %s: one case file is enough", command,
-                                 argument);
-        } else {
-            arguments->path = argument;
-        }
-    }
-    if (arguments->path == NULL)
-        return rpo_error_set(RPO_ERROR_INVALID_INPUT,
-                             "%s: no case file given; usage: rpo %s CASE.json [--device cpu|cuda]", command,
-                             command);
-    return RPO_OK;
-}
-
-rpo_status rpo_case_command_open(rpo_case_command *command, const char *name, int argc, char **argv) {
+rpo_status rpo_case_command_open(rpo_case_command *command, const rpo_options_spec *spec, int argc,
+                                 char **argv) {
     *command = (rpo_case_command){0};
-    case_arguments arguments;
-    RPO_TRY(read_arguments(&arguments, name, argc, argv));
-    if (arguments.help) {
-        command->help = true;
-        return RPO_OK;
-    }
+    rpo_case_arguments arguments = {.device = RPO_DEVICE_CPU};
+    RPO_TRY(rpo_options_read(spec, &arguments, argc, argv));
     rpo_status status = rpo_json_read_file(&command->json, arguments.path, max_case_bytes);
     if (status == RPO_OK && !cJSON_IsObject(rpo_json_root(command->json)))
         status = rpo_json_fault(command->json, rpo_json_root(command->json), "case", "must be an object");
     if (status == RPO_OK) {
         rpo_context_options options = RPO_CONTEXT_OPTIONS_INIT;
-        options.device = arguments.device;
+        options.device = (rpo_device)arguments.device;
         status = rpo_context_create(&command->context, &options);
     }
     if (status != RPO_OK)

@@ -5,16 +5,25 @@
 #define RPO_HOST_CLI_CASE_COMMAND_H
 
 #include "core/json.h"
+#include "core/options.h"
+
+typedef struct rpo_case_arguments {
+    const char *path;
+    int device; /* rpo_device */
+} rpo_case_arguments;
+
+/* Options of such a command's spec; they fill rpo_case_arguments. */
+enum { RPO_NUM_CASE_OPTIONS = 2 };
+extern const rpo_option rpo_case_options[RPO_NUM_CASE_OPTIONS];
 
 typedef struct rpo_case_command {
-    bool help;            /* --help was asked for; nothing else is set */
     rpo_json *json;       /* the case; its root is an object */
     rpo_context *context; /* on the device asked for */
 } rpo_case_command;
 
-/* Reads the arguments after the command's name, the case file and opens the device. `name` stands in
- * messages. On failure nothing stays open. */
-rpo_status rpo_case_command_open(rpo_case_command *command, const char *name, int argc, char **argv);
+/* Reads the arguments after the command's name and the case file, and opens the device. On failure nothing stays open. */
+rpo_status rpo_case_command_open(rpo_case_command *command, const rpo_options_spec *spec, int argc,
+                                 char **argv);
 void rpo_case_command_close(rpo_case_command *command);
 
 /* INVALID_INPUT at the first key of the case that is neither in `keys` nor "expect", naming the nearest. */

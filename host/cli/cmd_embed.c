@@ -5,6 +5,23 @@
 #include "host/cli/cli.h"
 #include "host/cli/data_run.h"
 
+typedef struct embed_arguments {
+    rpo_config_arguments config;
+} embed_arguments;
+
+static const rpo_option options[] = {RPO_OPTION_CONFIG(embed_arguments), RPO_OPTION_SET(embed_arguments)};
+
+static int run_embed(int argc, char **argv);
+
+const rpo_command rpo_command_embed = {
+    .spec = {.program = "rpo",
+             .command = "embed",
+             .summary = "computes and caches prompt embeddings",
+             .options = options,
+             .num_options = RPO_COUNT(options)},
+    .run = run_embed,
+};
+
 static rpo_status embed_list(const rpo_data_run *run, bool eval, const char *cache_folder) {
     const rpo_config *config = run->config;
     const bool from_file = config->embedding.kind == RPO_EMBEDDING_FILE;
@@ -25,10 +42,13 @@ static rpo_status embed_list(const rpo_data_run *run, bool eval, const char *cac
     return RPO_OK;
 }
 
-int rpo_cmd_embed(int argc, char **argv) {
+static int run_embed(int argc, char **argv) {
+    embed_arguments arguments = {0};
     rpo_data_run run = {0};
     char *cache_folder = NULL;
-    rpo_status status = rpo_data_run_open(&run, argc, argv, "embed", false);
+    rpo_status status = rpo_options_read(&rpo_command_embed.spec, &arguments, argc, argv);
+    if (status == RPO_OK)
+        status = rpo_data_run_open(&run, &arguments.config);
     if (status != RPO_OK)
         goto cleanup;
     cache_folder = rpo_path_join(run.config->run.dir, "cache");
@@ -43,5 +63,6 @@ int rpo_cmd_embed(int argc, char **argv) {
 cleanup:
     rpo_free(cache_folder);
     rpo_data_run_close(&run);
-    return status == RPO_OK ? RPO_EXIT_OK : rpo_cli_report(status);
+    rpo_options_free(&rpo_command_embed.spec, &arguments);
+    return rpo_cli_report(status);
 }

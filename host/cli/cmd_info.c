@@ -76,10 +76,17 @@ static void print_libraries(void) {
     printf("ranks      one process; MPI is not in this build\n");
 }
 
-int rpo_cmd_info(int argc, char **argv) {
-    if (argc > 0)
-        return rpo_cli_report(rpo_error_set(RPO_ERROR_INVALID_ARGUMENT,
-                                            "info: %s: unknown argument; rpo info takes none", argv[0]));
+static int run(int argc, char **argv);
+
+const rpo_command rpo_command_info = {
+    .spec = {.program = "rpo", .command = "info", .summary = "version, backends, devices, libraries"},
+    .run = run,
+};
+
+static int run(int argc, char **argv) {
+    const rpo_status status = rpo_options_read(&rpo_command_info.spec, NULL, argc, argv);
+    if (status != RPO_OK)
+        return rpo_cli_report(status);
     printf("rpo %s, Relative Preference Optimization (arXiv 2402.10958)\n\n", rpo_version());
     printf("compiler   %s %s\n", __VERSION__[0] >= '0' && __VERSION__[0] <= '9' ? "gcc" : "", __VERSION__);
     print_machine();

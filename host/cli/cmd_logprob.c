@@ -6,9 +6,7 @@
 #include "host/cli/device_arrays.h"
 #include "host/cli/logprob_case.h"
 
-static const char usage[] =
-    "usage: rpo logprob CASE.json [--device cpu|cuda]\n"
-    "\n"
+static const char details[] =
     "Computes sequence log-probabilities from logits, and the gradient of sum(coef * sequence_logps).\n"
     "\n"
     "CASE.json  kind     \"logps\"\n"
@@ -20,6 +18,18 @@ static const char usage[] =
     "           average  true: divide by the sequence's counted rows (default false)\n"
     "\n"
     "Prints one JSON object: token_logps [rows], sequence_logps [sequences], grad_logits [rows][vocab].\n";
+
+static int run(int argc, char **argv);
+
+const rpo_command rpo_command_logprob = {
+    .spec = {.program = "rpo",
+             .command = "logprob",
+             .summary = "one log-prob case in, JSON out",
+             .options = rpo_case_options,
+             .num_options = RPO_NUM_CASE_OPTIONS,
+             .details = details},
+    .run = run,
+};
 
 typedef struct logprob_answer {
     float *token_logps, *sequence_logps, *grad_logits;
@@ -88,19 +98,15 @@ static rpo_status print_answer(const rpo_text *text) {
     return RPO_OK;
 }
 
-int rpo_cmd_logprob(int argc, char **argv) {
+static int run(int argc, char **argv) {
     rpo_case_command command;
     rpo_logprob_case one = {0};
     logprob_answer answer = {0};
     rpo_text text = {0};
 
-    rpo_status status = rpo_case_command_open(&command, "logprob", argc, argv);
+    rpo_status status = rpo_case_command_open(&command, &rpo_command_logprob.spec, argc, argv);
     if (status != RPO_OK)
         return rpo_cli_report(status);
-    if (command.help) {
-        fputs(usage, stdout);
-        goto cleanup;
-    }
     status = rpo_logprob_case_read(&one, command.json);
     if (status == RPO_OK)
         status = compute(&answer, command.context, &one);
@@ -108,8 +114,6 @@ int rpo_cmd_logprob(int argc, char **argv) {
         status = write_answer(&text, &answer, &one);
     if (status == RPO_OK)
         status = print_answer(&text);
-
-cleanup:
     rpo_text_free(&text);
     answer_free(&answer);
     rpo_logprob_case_free(&one);

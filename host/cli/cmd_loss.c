@@ -6,9 +6,7 @@
 #include "host/cli/device_arrays.h"
 #include "host/cli/loss_case.h"
 
-static const char usage[] =
-    "usage: rpo loss CASE.json [--device cpu|cuda]\n"
-    "\n"
+static const char details[] =
     "Computes one contrast loss (Relative Preference Optimization and its baselines) and its gradient.\n"
     "\n"
     "CASE.json  kind                       rpo-paired, rpo-unpaired, rpo-uniform, rpo-diagonal,\n"
@@ -23,6 +21,18 @@ static const char usage[] =
     "\n"
     "Prints one JSON object: loss, row_losses, weights ([m][n] or null), grad_policy_chosen_logps,\n"
     "grad_policy_rejected_logps, chosen_rewards, rejected_rewards.\n";
+
+static int run(int argc, char **argv);
+
+const rpo_command rpo_command_loss = {
+    .spec = {.program = "rpo",
+             .command = "loss",
+             .summary = "one loss case in, JSON out",
+             .options = rpo_case_options,
+             .num_options = RPO_NUM_CASE_OPTIONS,
+             .details = details},
+    .run = run,
+};
 
 typedef struct loss_answer {
     float *loss; /* [1] */
@@ -166,19 +176,15 @@ static rpo_status print_answer(const rpo_text *text) {
     return RPO_OK;
 }
 
-int rpo_cmd_loss(int argc, char **argv) {
+static int run(int argc, char **argv) {
     rpo_case_command command;
     rpo_loss_case one = {0};
     loss_answer answer = {0};
     rpo_text text = {0};
 
-    rpo_status status = rpo_case_command_open(&command, "loss", argc, argv);
+    rpo_status status = rpo_case_command_open(&command, &rpo_command_loss.spec, argc, argv);
     if (status != RPO_OK)
         return rpo_cli_report(status);
-    if (command.help) {
-        fputs(usage, stdout);
-        goto cleanup;
-    }
     status = rpo_loss_case_read(&one, command.json);
     if (status == RPO_OK)
         status = compute(&answer, command.context, &one);
@@ -186,8 +192,6 @@ int rpo_cmd_loss(int argc, char **argv) {
         status = write_answer(&text, &answer, &one);
     if (status == RPO_OK)
         status = print_answer(&text);
-
-cleanup:
     rpo_text_free(&text);
     answer_free(&answer);
     rpo_loss_case_free(&one);

@@ -1,55 +1,7 @@
-/* data_run.c - arguments, configuration, tokenizer and data of the commands that need no model. */
+/* data_run.c - configuration, tokenizer and data of the commands that need no model. */
 #include "host/cli/data_run.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
-
-enum { MAX_RECORDS = 1000000 };
-
-typedef struct rpo_data_args {
-    const char *config_path;
-    const char **overrides; /* [argc] at most */
-    size_t num_overrides;
-} rpo_data_args;
-
-static rpo_status read_count(int64_t *count, const char *text) {
-    char *end = NULL;
-    errno = 0;
-    const long long value = strtoll(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || value < 0 || value > MAX_RECORDS)
-        return rpo_error_set(RPO_ERROR_INVALID_INPUT,
-                             "--records: is \"%s\"; must be a whole number from 0 to %d", text, MAX_RECORDS);
-    *count = value;
-    return RPO_OK;
-}
-
-static rpo_status read_args(rpo_data_args *args, int64_t *records, int argc, char **argv, const char *command,
-                            bool takes_records) {
-    for (int i = 0; i < argc; ++i) {
-        const bool set = strcmp(argv[i], "--set") == 0;
-        const bool count = takes_records && strcmp(argv[i], "--records") == 0;
-        if ((set || count) && i + 1 == argc)
-            return rpo_error_set(RPO_ERROR_INVALID_INPUT,
-                                 "%s: is the last argument; must be followed by a value", argv[i]);
-        if (set)
-            args->overrides[args->num_overrides++] = argv[++i];
-        else if (count)
-            RPO_TRY(read_count(records, argv[++i]));
-        else if (argv[i][0] == '-' || args->config_path != NULL)
-            return rpo_error_set(
-                RPO_ERROR_INVALID_INPUT,
-                "%s: is not an argument of rpo %s; allowed are CONFIG.json%s --set key=value", argv[i],
-                command, takes_records ? " --records N" : "");
-        else
-            args->config_path = argv[i];
-    }
-    if (args->config_path == NULL)
-        return rpo_error_set(RPO_ERROR_INVALID_INPUT,
-                             "rpo %s: names no configuration; must be rpo %s CONFIG.json", command, command);
-    return RPO_OK;
-}
 
 static rpo_status check_vocabulary(const rpo_data_run *run) {
     const int64_t needed = rpo_tokenizer_vocab_size(run->tokenizer);
@@ -82,23 +34,12 @@ static rpo_status load_data(rpo_data_run *run) {
     return RPO_OK;
 }
 
-rpo_status rpo_data_run_open(rpo_data_run *run, int argc, char **argv, const char *command,
-                             bool takes_records) {
-    rpo_data_args args = {.overrides = rpo_alloc_array((size_t)argc, sizeof *args.overrides)};
-    rpo_status status = RPO_OK;
-    if (args.overrides == NULL)
-        return RPO_ERROR_OUT_OF_MEMORY;
-    status = read_args(&args, &run->records, argc, argv, command, takes_records);
-    if (status == RPO_OK)
-        status = rpo_config_load(&run->config, args.config_path, args.overrides, args.num_overrides);
-    if (status == RPO_OK)
-        status = rpo_tokenizer_open(&run->tokenizer, run->config->model.path, run->config->model.tokenizer);
-    if (status == RPO_OK)
-        status = check_vocabulary(run);
-    if (status == RPO_OK)
-        status = load_data(run);
-    rpo_free(args.overrides);
-    return status;
+rpo_status rpo_data_run_open(rpo_data_run *run, const rpo_config_arguments *arguments) {
+    *run = (rpo_data_run){0};
+    RPO_TRY(rpo_config_arguments_load(&run->config, arguments));
+    RPO_TRY(rpo_tokenizer_open(&run->tokenizer, run->config->model.path, run->config->model.tokenizer));
+    RPO_TRY(check_vocabulary(run));
+    return load_data(run);
 }
 
 void rpo_data_run_close(rpo_data_run *run) {

@@ -5,46 +5,14 @@
 #include <string.h>
 
 #include "host/cli/cli.h"
-#include "host/config/config.h"
+#include "host/config/keys.h"
 
-typedef struct command {
-    const char *name;
-    int (*run)(int argc, char **argv);
-    const char *usage;
-    const char *summary; /* one line of `rpo --help` */
-    const char *details; /* below it in `rpo help COMMAND`; NULL: the command prints its own help */
-} command;
-
-/* clang-format off */
-#define CONFIG_ARGUMENTS \
-    "  CONFIG.json            the run's configuration; rpo help config lists its keys\n" \
-    "  --set section.key=VAL  overrides a key; VAL is JSON, or else a plain string; may be repeated\n"
-
-static const command commands[] = {
-    {"train", rpo_cmd_train, "rpo train CONFIG.json [--set section.key=VALUE ...] [--resume]",
-     "trains a model on preference data",
-     CONFIG_ARGUMENTS
-     "  --resume               continues the run in run.dir from its newest checkpoint\n"},
-    {"eval", rpo_cmd_eval, "rpo eval CONFIG.json [--set section.key=VALUE ...]",
-     "held-out metrics of a model, no training",
-     CONFIG_ARGUMENTS},
-    {"preview", rpo_cmd_preview, "rpo preview CONFIG.json [--records N] [--set section.key=VALUE ...]",
-     "tokens, masks, truncation, embedding neighbours: what training will see",
-     CONFIG_ARGUMENTS
-     "  --records N            how many records to show (default 3)\n"},
-    {"embed", rpo_cmd_embed, "rpo embed CONFIG.json [--set section.key=VALUE ...]",
-     "computes and caches prompt embeddings",
-     CONFIG_ARGUMENTS},
-    {"loss", rpo_cmd_loss, "rpo loss CASE.json [--device cpu|cuda]",
-     "one loss case in, JSON out", NULL},
-    {"logprob", rpo_cmd_logprob, "rpo logprob CASE.json [--device cpu|cuda]",
-     "one log-prob case in, JSON out", NULL},
-    {"info", rpo_cmd_info, "rpo info",
-     "version, backends, devices, libraries", ""},
+static const rpo_command *const commands[] = {
+    &rpo_command_train, &rpo_command_eval,    &rpo_command_preview, &rpo_command_embed,
+    &rpo_command_loss,  &rpo_command_logprob, &rpo_command_info,
 };
-/* clang-format on */
 
-enum { NUM_COMMANDS = sizeof commands / sizeof commands[0] };
+enum { NUM_COMMANDS = sizeof commands / sizeof commands[0], MAX_NAMES = NUM_COMMANDS + 8 };
 
 static const char overview_start[] = "rpo trains language models with Relative Preference Optimization\n"
                                      "(Yin et al. 2024, arXiv 2402.10958).\n"
@@ -52,37 +20,43 @@ static const char overview_start[] = "rpo trains language models with Relative P
                                      "usage: rpo COMMAND ...\n"
                                      "\n";
 
-static const char overview_end[] =
-    "\n"
-    "rpo help COMMAND says more about one of them, rpo help config lists the keys of a configuration,\n"
-    "rpo --version prints the version.\n"
-    "Exit codes: 0 done, 2 the input is at fault, 3 the machine (device, disk, memory), 4 another rank "
-    "failed,\n"
-    "130 or 143 interrupted after a checkpoint.\n";
+static const char overview_end[] = "\n"
+                                   "rpo help COMMAND says more about one of them, rpo help config lists the "
+                                   "keys of a configuration, rpo help\n"
+                                   "records shows what data may look like, rpo help KEY says more about one "
+                                   "key, rpo --version prints the version.\n";
 
 static void print_overview(void) {
     fputs(overview_start, stdout);
     for (size_t i = 0; i < NUM_COMMANDS; ++i)
-        printf("  %-9s %s\n", commands[i].name, commands[i].summary);
+        printf("  %-9s %s\n", commands[i]->spec.command, commands[i]->spec.summary);
     fputs(overview_end, stdout);
+    fputs(rpo_exit_codes_help, stdout);
 }
 
-static const command *find_command(const char *name) {
+static const rpo_command *find_command(const char *name) {
     for (size_t i = 0; i < NUM_COMMANDS; ++i)
-        if (strcmp(commands[i].name, name) == 0)
-            return &commands[i];
+        if (strcmp(commands[i]->spec.command, name) == 0)
+            return commands[i];
     return NULL;
 }
 
-static int report_unknown(const char *name) {
-    const char *names[NUM_COMMANDS];
+/* `what`: "command", or "help topic", which commands are as well. */
+static int report_unknown(const char *name, const char *what, bool is_topic) {
+    const char *names[MAX_NAMES];
+    size_t count = 0;
     for (size_t i = 0; i < NUM_COMMANDS; ++i)
-        names[i] = commands[i].name;
-    const char *near = rpo_nearest_word(name, names, NUM_COMMANDS);
+        names[count++] = commands[i]->spec.command;
+    for (size_t i = 0; is_topic && rpo_help_topics[i] != NULL && count < MAX_NAMES; ++i)
+        names[count++] = rpo_help_topics[i];
+    const char *near = rpo_nearest_word(name, names, count);
+    if (near == NULL && is_topic)
+        near = rpo_config_nearest_key(name);
     if (near != NULL)
-        rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "%s: no such command; did you mean rpo %s?", name, near);
+        rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "%s: no such %s; did you mean rpo %s%s?", name, what,
+                      is_topic ? "help " : "", near);
     else
-        rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "%s: no such command; rpo --help lists them", name);
+        rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "%s: no such %s; rpo --help lists them", name, what);
     return rpo_cli_report(RPO_ERROR_INVALID_ARGUMENT);
 }
 
@@ -90,23 +64,11 @@ static bool asks_for_help(const char *argument) {
     return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0;
 }
 
-static int print_help(const command *shown) {
-    if (shown->details == NULL) {
-        char help[] = "--help", *arguments[] = {help, NULL};
-        return shown->run(1, arguments);
-    }
-    printf("usage: %s\n\n%s\n", shown->usage, shown->summary);
-    if (shown->details[0] != '\0')
-        printf("\n%s", shown->details);
-    return RPO_EXIT_OK;
-}
-
-static int print_config_help(void) {
+static int print_help(const rpo_command *shown) {
     rpo_text text = {0};
-    const rpo_status status = rpo_config_append_help(&text);
+    const rpo_status status = rpo_options_append_help(&shown->spec, &text);
     if (status == RPO_OK)
-        printf("Keys of a configuration, a JSON object of sections: {\"loss\": {\"beta\": 0.1}, ...}\n\n%s",
-               text.data);
+        fputs(text.data, stdout);
     rpo_text_free(&text);
     return rpo_cli_report(status);
 }
@@ -116,13 +78,14 @@ static int run_help(int argc, char **argv) {
         print_overview();
         return RPO_EXIT_OK;
     }
-    if (strcmp(argv[0], "config") == 0)
-        return print_config_help();
-    const command *shown = find_command(argv[0]);
-    return shown != NULL ? print_help(shown) : report_unknown(argv[0]);
+    const rpo_command *shown = find_command(argv[0]);
+    int code = RPO_EXIT_OK;
+    if (shown != NULL)
+        return print_help(shown);
+    return rpo_help_topic(&code, argv[0]) ? code : report_unknown(argv[0], "command or topic", true);
 }
 
-static int run_command(const command *wanted, int argc, char **argv) {
+static int run_command(const rpo_command *wanted, int argc, char **argv) {
     for (int i = 0; i < argc; ++i)
         if (asks_for_help(argv[i]))
             return print_help(wanted);
@@ -141,8 +104,8 @@ static int run(int argc, char **argv) {
         printf("rpo %s\n", rpo_version());
         return RPO_EXIT_OK;
     }
-    const command *wanted = find_command(name);
-    return wanted != NULL ? run_command(wanted, argc - 2, argv + 2) : report_unknown(name);
+    const rpo_command *wanted = find_command(name);
+    return wanted != NULL ? run_command(wanted, argc - 2, argv + 2) : report_unknown(name, "command", false);
 }
 
 int main(int argc, char **argv) {

@@ -51,6 +51,9 @@ bool rpo_config_is_section(const char *name, size_t length);
 /* "an integer from 1 to 8", "one of a, b": what a fault says is allowed. */
 rpo_status rpo_config_append_allowed(const rpo_config_key *key, rpo_text *text);
 
+/* The key's entry in `rpo help config`: meaning, default, what is allowed. */
+rpo_status rpo_config_append_key_help(const rpo_config_key *key, rpo_text *text);
+
 /* Name of choice `index` of a CHOICE or LOSS_KIND key, NULL past the last. */
 const char *rpo_config_choice_name(const rpo_config_key *key, int index);
 

@@ -137,16 +137,33 @@ static rpo_status append_default(rpo_text *text, const rpo_config_key *key) {
     }
 }
 
+enum { HELP_NAME_WIDTH = 27, HELP_WIDTH = 100 };
+
+rpo_status rpo_config_append_key_help(const rpo_config_key *key, rpo_text *text) {
+    enum { INDENT = 2 + HELP_NAME_WIDTH + 1 };
+    rpo_text values = {0};
+    rpo_status status = append_default(&values, key);
+    if (status == RPO_OK)
+        status = rpo_config_append_allowed(key, &values);
+    if (status == RPO_OK)
+        status = rpo_text_printf(text, "  %-*s ", HELP_NAME_WIDTH, key->name);
+    if (status == RPO_OK)
+        status = rpo_text_append_wrapped(text, key->meaning, INDENT, HELP_WIDTH);
+    if (status == RPO_OK)
+        status = rpo_text_printf(text, "\n%*s", INDENT, "");
+    if (status == RPO_OK)
+        status = rpo_text_append_wrapped(text, values.data, INDENT, HELP_WIDTH);
+    rpo_text_free(&values);
+    return status == RPO_OK ? rpo_text_append(text, "\n", 1) : status;
+}
+
 rpo_status rpo_config_append_help(rpo_text *text) {
     size_t count = 0;
     const rpo_config_key *keys = rpo_config_keys(&count);
     for (size_t i = 0; i < count; ++i) {
         if (i > 0 && !same_section(&keys[i - 1], &keys[i]))
             RPO_TRY(rpo_text_printf(text, "\n"));
-        RPO_TRY(rpo_text_printf(text, "  %-27s %s\n  %-27s ", keys[i].name, keys[i].meaning, ""));
-        RPO_TRY(append_default(text, &keys[i]));
-        RPO_TRY(rpo_config_append_allowed(&keys[i], text));
-        RPO_TRY(rpo_text_printf(text, "\n"));
+        RPO_TRY(rpo_config_append_key_help(&keys[i], text));
     }
     return RPO_OK;
 }

@@ -36,13 +36,44 @@ done
 "$rpo" --help | sed -n 's/^  \([a-z]*\)  .*/\1/p' | sort >"$work/listed"
 printf '%s\n' embed eval info logprob loss preview train | cmp -s - "$work/listed" ||
     fail "rpo --help lists other commands: $(tr '\n' ' ' <"$work/listed")"
+expect 0 '^  --resume  *continues the run' help train
+expect 0 'loss\.beta  *scale of the log-ratios' help loss.beta
+expect 0 'default 0.1, a number from 1e-06 to 1000000' help loss.beta
+expect 0 '130 (SIGINT) or 143 (SIGTERM)' --help
 expect 0 'backends  *cpu' info
+
+# No line of help is wider than a terminal of 112 columns: that of a page as it is.
+for topic in --help "help config" "help records" "help train" "help eval" "help preview" "help embed" "help loss" "help logprob"; do
+    # shellcheck disable=SC2086 # words on purpose
+    "$rpo" $topic | awk 'length > 112 { exit 1 }' || fail "rpo $topic has a line of more than 112 columns"
+done
+
+# The examples of rpo help records are records: each kind is read as it stands there.
+example() { # NUMBER: that of the examples, on one line
+    "$rpo" help records | awk -v number="$1" '/^  \{/ { open = 1; ++n } open && n == number { sub(/^ +/, ""); printf "%s ", $0 }
+        /\}$/ { open = 0 } END { printf "\n" }'
+}
+for number in 1:pairs 2:hh 3:unpaired 4:pairs 5:pairs; do
+    example "${number%%:*}" >"$work/example.jsonl"
+    cat >"$work/example.json" <<JSON
+{"model": {"path": "absent"}, "data": {"train": ["$work/example.jsonl"]}, "run": {"dir": "absent"}}
+JSON
+    expect 0 "${number##*:}" preview "$work/example.json"
+done
+expect 0 'Human: Hi!.*' preview "$work/example.json"
 expect 0 'cJSON .*zlib .*xxHash' info
 
 # ---- the user's mistakes: 2 ----
 expect 2 'trian: no such command; did you mean rpo train?' trian
 expect 2 'no such command; rpo --help lists them' something-else
 expect 2 'no such command' help something-else
+expect 2 'recods: no such command or topic; did you mean rpo help records?' help recods
+expect 2 'loss.bta: no such command or topic; did you mean rpo help loss.beta?' help loss.bta
+expect 2 'train: --resum: unknown option; did you mean --resume?' train c.json --resum
+expect 2 'preview: --record: unknown option; did you mean --records?' preview c.json --record 3
+expect 2 'preview: --records: is "many"; must be a whole number from 0 to 1000000' preview c.json --records many
+expect 2 'loss: --device: is "gpu"; must be cpu or cuda' loss c.json --device gpu
+expect 2 'train: b.json: unknown argument; usage: rpo train CONFIG.json' train a.json b.json
 expect 2 'info: x: unknown argument' info x
 for command in train eval preview embed loss logprob; do
     expect 2 "$command" "$command"

@@ -116,7 +116,7 @@ refused_when ":3:" 's/\[-10, -20\], "policy_rej/[NaN, -20], "policy_rej/'
 refused_when ":7: text after" '$s/$/ x/'
 refused 2 "cpu or cuda" "$work/good.json" --device tpu
 refused 2 "unknown option" "$work/good.json" --frobnicate
-refused 2 "no case file" --device cpu
+refused 2 "CASE.json: is missing" --device cpu
 if "$rpo" info | grep -q '^ *cuda  *\(not in this build\|no usable device\)'; then
     refused 3 "device" "$work/good.json" --device cuda
 fi

@@ -104,8 +104,8 @@ expect_fault 'cut.jsonl.gz:1: gzip: the stream is cut short' cut.json
 expect_fault '--records: is "-1"' pairs.json --records -1
 expect_fault '--records: is "2x"' pairs.json --records 2x
 expect_fault '--records: is the last argument' pairs.json --records
-expect_fault '--more: is not an argument of rpo preview' pairs.json --more
-expect_fault 'names no configuration'
+expect_fault 'preview: --more: unknown option; usage: rpo preview CONFIG.json' pairs.json --more
+expect_fault 'preview: CONFIG.json: is missing'
 
 # --- real data ---
 hh="$RPO_SHARED/data/hh-harmless-train.jsonl.gz"
