@@ -66,14 +66,27 @@ static int print_key_help(const rpo_config_key *key) {
     return rpo_cli_report(status);
 }
 
+static int print_model_help(void) {
+    rpo_text text = {0};
+    const rpo_status status = rpo_model_config_append_help(&text);
+    if (status == RPO_OK)
+        printf("Keys of model.init, a fresh model: the names of a Llama model's config.json\n"
+               "(--set model.init.hidden_size=256 changes one of them)\n\n%s",
+               text.data);
+    rpo_text_free(&text);
+    return rpo_cli_report(status);
+}
+
 /* ---- topics ---- */
 
-const char *const rpo_help_topics[] = {"config", "records", NULL};
+const char *const rpo_help_topics[] = {"config", "model.init", "records", NULL};
 
 bool rpo_help_topic(int *exit_code, const char *topic) {
     const rpo_config_key *key = rpo_config_find_key(topic);
     if (strcmp(topic, "config") == 0)
         *exit_code = print_config_help();
+    else if (strcmp(topic, "model.init") == 0)
+        *exit_code = print_model_help();
     else if (strcmp(topic, "records") == 0)
         *exit_code = print_records_help();
     else if (key != NULL)

@@ -70,8 +70,8 @@ typedef struct rpo_config {
 } rpo_config;
 
 /*
- * Reads `path`, applies `overrides` ("key.sub=value", the value JSON or else a plain string), checks
- * everything. Faults: INVALID_INPUT, "FILE:LINE: key: what is wrong; what is allowed" (an override: "--set
+ * Reads `path`, applies `overrides` ("key.sub=value", the value JSON or else a plain string; for a list a
+ * string is a list of one), checks everything. Faults: INVALID_INPUT, "FILE:LINE: key: what is wrong; what is allowed" (an override: "--set
  * key=value: ..."). Paths inside a config are relative to the working directory.
  */
 rpo_status rpo_config_load(rpo_config **config, const char *path, const char *const *overrides,

@@ -10,6 +10,21 @@
 
 enum { MAX_FILE = 16 << 20 };
 
+/* The node of "section.key" (NULL: absent or null); *section_node is where it would be. */
+static const cJSON *find_value(const rpo_json *json, const char *name, const cJSON **section_node) {
+    const char *dot = strchr(name, '.');
+    *section_node = rpo_json_root(json);
+    for (const cJSON *section = (*section_node)->child; section != NULL; section = section->next) {
+        if (strlen(section->string) != (size_t)(dot - name) ||
+            memcmp(section->string, name, (size_t)(dot - name)) != 0)
+            continue;
+        *section_node = section;
+        const cJSON *node = cJSON_GetObjectItemCaseSensitive(section, dot + 1);
+        return node == NULL || cJSON_IsNull(node) ? NULL : node;
+    }
+    return NULL;
+}
+
 /* ---- unknown keys ---- */
 
 /* "PLACE: NAME: unknown key; did you mean NEAREST?" */
@@ -50,6 +65,24 @@ static rpo_status refuse_unknown_keys(const rpo_json *json) {
 
 /* ---- overrides ---- */
 
+/* A command line gives one file as it is, without JSON around it: where a list belongs, a string is a list of one. */
+static rpo_status make_list_of_one(rpo_json *json, const char *key, const char *origin) {
+    const cJSON *section = NULL;
+    const cJSON *node = find_value(json, key, &section);
+    if (!cJSON_IsString(node))
+        return RPO_OK;
+    rpo_text list = {0};
+    rpo_status status = rpo_text_append(&list, "[", 1);
+    if (status == RPO_OK)
+        status = rpo_json_append_string(&list, node->valuestring);
+    if (status == RPO_OK)
+        status = rpo_text_append(&list, "]", 1);
+    if (status == RPO_OK)
+        status = rpo_json_override(json, key, list.data, origin);
+    rpo_text_free(&list);
+    return status;
+}
+
 static rpo_status apply_override(rpo_json *json, const char *override) {
     static const char model_prefix[] = "model.init.";
     rpo_text origin = {0}, key = {0};
@@ -67,7 +100,8 @@ static rpo_status apply_override(rpo_json *json, const char *override) {
     /* What lies below model.init is known to the model room, which reads it strictly. */
     const bool model_key = strncmp(key.data, model_prefix, sizeof model_prefix - 1) == 0 &&
                            strchr(key.data + sizeof model_prefix - 1, '.') == NULL;
-    if (!model_key && rpo_config_find_key(key.data) == NULL) {
+    const rpo_config_key *known = rpo_config_find_key(key.data);
+    if (!model_key && known == NULL) {
         const char *near = rpo_config_nearest_key(key.data);
         status = near != NULL
                      ? rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: %s: unknown key; did you mean %s?",
@@ -77,6 +111,8 @@ static rpo_status apply_override(rpo_json *json, const char *override) {
         goto cleanup;
     }
     status = rpo_json_override(json, key.data, equals + 1, origin.data);
+    if (status == RPO_OK && known != NULL && known->type == RPO_KEY_STRING_LIST)
+        status = make_list_of_one(json, key.data, origin.data);
 
 cleanup:
     rpo_text_free(&key);
@@ -85,21 +121,6 @@ cleanup:
 }
 
 /* ---- values ---- */
-
-/* The node of "section.key" (NULL: absent or null); *section_node is where it would be. */
-static const cJSON *find_value(const rpo_json *json, const char *name, const cJSON **section_node) {
-    const char *dot = strchr(name, '.');
-    *section_node = rpo_json_root(json);
-    for (const cJSON *section = (*section_node)->child; section != NULL; section = section->next) {
-        if (strlen(section->string) != (size_t)(dot - name) ||
-            memcmp(section->string, name, (size_t)(dot - name)) != 0)
-            continue;
-        *section_node = section;
-        const cJSON *node = cJSON_GetObjectItemCaseSensitive(section, dot + 1);
-        return node == NULL || cJSON_IsNull(node) ? NULL : node;
-    }
-    return NULL;
-}
 
 static rpo_status read_key(rpo_config *config, rpo_json *json, const rpo_config_key *key, char **place) {
     const cJSON *section = NULL;

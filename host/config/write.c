@@ -23,52 +23,23 @@ static rpo_status append_list(rpo_text *text, const rpo_string_list *list) {
     return rpo_text_append(text, "]", 1);
 }
 
+/* The model room's own JSON, moved in to where it stands here. */
 static rpo_status append_model(rpo_text *text, const rpo_config *config) {
+    static const char indent[] = "    ";
+    rpo_text model = {0};
     if (!config->model.has_init)
         return rpo_text_append(text, "null", 4);
-    const rpo_model_config *model = &config->model.init;
-    const struct {
-        const char *name;
-        int64_t value;
-    } sizes[] = {
-        {"vocab_size", model->vocab_size},
-        {"hidden_size", model->hidden_size},
-        {"intermediate_size", model->intermediate_size},
-        {"num_hidden_layers", model->num_hidden_layers},
-        {"num_attention_heads", model->num_attention_heads},
-        {"num_key_value_heads", model->num_key_value_heads},
-        {"head_dim", model->head_dim},
-        {"max_position_embeddings", model->max_position_embeddings},
-    };
-    const struct {
-        const char *name;
-        double value;
-    } numbers[] = {
-        {"rms_norm_eps", model->rms_norm_eps},
-        {"rope_theta", model->rope_theta},
-        {"initializer_range", model->initializer_range},
-    };
-    const struct {
-        const char *name;
-        int64_t value;
-    } ids[] = {
-        {"bos_token_id", model->bos_token_id},
-        {"eos_token_id", model->eos_token_id},
-        {"pad_token_id", model->pad_token_id},
-    };
-    RPO_TRY(rpo_text_printf(text, "{"));
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; ++i)
-        RPO_TRY(rpo_text_printf(text, "\n      \"%s\": %lld,", sizes[i].name, (long long)sizes[i].value));
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; ++i) {
-        RPO_TRY(rpo_text_printf(text, "\n      \"%s\": ", numbers[i].name));
-        RPO_TRY(rpo_json_append_number(text, numbers[i].value));
-        RPO_TRY(rpo_text_printf(text, ","));
+    rpo_status status = rpo_model_config_append_init(&config->model.init, &model);
+    for (const char *line = model.data; status == RPO_OK && *line != '\0';) {
+        const size_t length = strcspn(line, "\n");
+        if (line != model.data)
+            status = rpo_text_printf(text, "\n%s", indent);
+        if (status == RPO_OK)
+            status = rpo_text_append(text, line, length);
+        line += length + (line[length] == '\n');
     }
-    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; ++i)
-        if (ids[i].value >= 0)
-            RPO_TRY(rpo_text_printf(text, "\n      \"%s\": %lld,", ids[i].name, (long long)ids[i].value));
-    return rpo_text_printf(text, "\n      \"tie_word_embeddings\": %s\n    }",
-                           model->tie_word_embeddings ? "true" : "false");
+    rpo_text_free(&model);
+    return status;
 }
 
 static rpo_status append_value(rpo_text *text, const rpo_config *config, const rpo_config_key *key) {

@@ -386,17 +386,27 @@ static rpo_status append_value(rpo_text *text, rpo_model_config *config, const m
     return rpo_error_set(RPO_ERROR_INTERNAL, "%s: its type has no writer", key->name);
 }
 
-rpo_status rpo_model_config_append_json(const rpo_model_config *config, rpo_text *text) {
+static rpo_status append_keys(const rpo_model_config *config, bool fields_only, rpo_text *text) {
     rpo_model_config values = *config;
     const char *separator = "{\n";
     for (size_t i = 0; i < NUM_KEYS; ++i) {
-        if (keys[i].unwritten)
+        const bool is_field =
+            keys[i].type != KEY_ONLY && keys[i].type != KEY_NOTE && keys[i].type != KEY_ROPE;
+        if (keys[i].unwritten || (fields_only && !is_field))
             continue;
         RPO_TRY(rpo_text_printf(text, "%s  \"%s\": ", separator, keys[i].name));
         RPO_TRY(append_value(text, &values, &keys[i]));
         separator = ",\n";
     }
     return rpo_text_printf(text, "\n}\n");
+}
+
+rpo_status rpo_model_config_append_json(const rpo_model_config *config, rpo_text *text) {
+    return append_keys(config, false, text);
+}
+
+rpo_status rpo_model_config_append_init(const rpo_model_config *config, rpo_text *text) {
+    return append_keys(config, true, text);
 }
 
 /* ---- help ---- */

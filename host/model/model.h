@@ -26,6 +26,8 @@ struct rpo_json;
 rpo_status rpo_model_config_read(rpo_model_config *config, const struct rpo_json *json, const void *object,
                                  bool strict);
 rpo_status rpo_model_config_append_json(const rpo_model_config *config, rpo_text *text); /* HF config.json */
+/* The same as a model.init: each field once, nothing that only other readers need. */
+rpo_status rpo_model_config_append_init(const rpo_model_config *config, rpo_text *text);
 /* Every key that model.init may hold: two lines each, what it is, then its default and what is allowed. */
 rpo_status rpo_model_config_append_help(rpo_text *text);
 

@@ -39,11 +39,13 @@ printf '%s\n' embed eval info logprob loss preview train | cmp -s - "$work/liste
 expect 0 '^  --resume  *continues the run' help train
 expect 0 'loss\.beta  *scale of the log-ratios' help loss.beta
 expect 0 'default 0.1, a number from 1e-06 to 1000000' help loss.beta
+expect 0 'num_key_value_heads' help model.init
+expect 0 'default 2048, an integer from 1' help model.init
 expect 0 '130 (SIGINT) or 143 (SIGTERM)' --help
 expect 0 'backends  *cpu' info
 
 # No line of help is wider than a terminal of 112 columns: that of a page as it is.
-for topic in --help "help config" "help records" "help train" "help eval" "help preview" "help embed" "help loss" "help logprob"; do
+for topic in --help "help config" "help records" "help model.init" "help train" "help eval" "help preview" "help embed" "help loss" "help logprob"; do
     # shellcheck disable=SC2086 # words on purpose
     "$rpo" $topic | awk 'length > 112 { exit 1 }' || fail "rpo $topic has a line of more than 112 columns"
 done

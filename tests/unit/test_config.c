@@ -6,7 +6,7 @@
 
 #include <criterion/criterion.h>
 
-#include "host/config/config.h"
+#include "host/config/keys.h"
 #include "kernels/op_table.h"
 
 static char path[64];
@@ -359,6 +359,37 @@ Test(config, overrides_replace_values) {
     rpo_config_free(config);
 }
 
+/* Every list key takes a file as it is, whatever its name looks like, and a JSON string or list as well. */
+Test(config, a_string_where_a_list_belongs_is_a_list_of_one) {
+    static const struct {
+        const char *value, *items[3];
+    } cases[] = {
+        {"t.jsonl", {"t.jsonl"}},
+        {"\"quoted.jsonl\"", {"quoted.jsonl"}},
+        {"some folder/a \"b\\.jsonl", {"some folder/a \"b\\.jsonl"}},
+        {"[x", {"[x"}},
+        {"[\"a\", \"b\"]", {"a", "b"}},
+    };
+    size_t num_keys = 0, lists = 0;
+    const rpo_config_key *keys = rpo_config_keys(&num_keys);
+    for (size_t k = 0; k < num_keys; ++k) {
+        lists += keys[k].type == RPO_KEY_STRING_LIST;
+        for (size_t i = 0; keys[k].type == RPO_KEY_STRING_LIST && i < sizeof cases / sizeof cases[0]; ++i) {
+            rpo_text override = {0};
+            cr_assert_eq(rpo_text_printf(&override, "%s=%s", keys[k].name, cases[i].value), RPO_OK);
+            const char *overrides[] = {"data.train=first.jsonl", override.data};
+            rpo_config *config = load_sound("{" REQUIRED "}", overrides, 2);
+            const rpo_string_list *list = (const void *)((const char *)config + keys[k].offset);
+            for (size_t item = 0; item < list->count; ++item)
+                cr_expect_str_eq(list->items[item], cases[i].items[item]);
+            cr_expect(list->count > 0 && cases[i].items[list->count] == NULL, "%s", override.data);
+            rpo_config_free(config);
+            rpo_text_free(&override);
+        }
+    }
+    cr_expect_eq(lists, 2, "data.train and data.eval");
+}
+
 Test(config, override_faults_name_the_override) {
     static const struct {
         const char *override, *message;
@@ -373,8 +404,12 @@ Test(config, override_faults_name_the_override) {
          "--set loss.beta=NaN: loss.beta: is \"NaN\"; must be a number from 1e-06 to 1000000"},
         {"loss.beta=", "--set loss.beta=: loss.beta: is \"\"; must be a number from 1e-06 to 1000000"},
         {"loss.beta=0", "--set loss.beta=0: loss.beta: is 0; must be a number from 1e-06 to 1000000"},
-        {"data.train=x.jsonl",
-         "--set data.train=x.jsonl: data.train: is \"x.jsonl\"; must be a list of file names"},
+        {"data.train=7", "--set data.train=7: data.train: is 7; must be a list of file names"},
+        {"data.train=",
+         "--set data.train=: data.train: item 1 is no file name; must be a list of file names"},
+        {"data.train=[]", "--set data.train=[]: data.train: is an empty list; must name at least one file"},
+        {"data.train=[\"x\", 1]",
+         "--set data.train=[\"x\", 1]: data.train: item 2 is no file name; must be a list of file names"},
         {"train.optimizer=sgd",
          "--set train.optimizer=sgd: train.optimizer: is \"sgd\"; must be one of rmsprop, adamw"},
         {"loss.contrast_block=65",
