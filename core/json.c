@@ -133,6 +133,11 @@ static rpo_status refuse_duplicates(const rpo_json *json, const cJSON *node) {
 
 rpo_status rpo_json_parse(rpo_json **json, const char *text, size_t length, const char *name,
                           int64_t first_line) {
+    return rpo_json_parse_bounded(json, text, length, name, first_line, RPO_JSON_MAX_VALUES);
+}
+
+rpo_status rpo_json_parse_bounded(rpo_json **json, const char *text, size_t length, const char *name,
+                                  int64_t first_line, size_t max_values) {
     rpo_status status = RPO_OK;
     rpo_json_lines lines = {0};
     rpo_json *parsed = NULL;
@@ -140,7 +145,7 @@ rpo_status rpo_json_parse(rpo_json **json, const char *text, size_t length, cons
 
     /* A record of a JSONL file has one line: nothing to remember then. */
     const bool many_lines = length > 0 && memchr(text, '\n', length) != NULL;
-    status = rpo_json_scan(text, length, name, first_line, many_lines ? &lines : NULL);
+    status = rpo_json_scan(text, length, name, first_line, max_values, many_lines ? &lines : NULL);
     if (status != RPO_OK)
         goto cleanup;
     parsed = rpo_calloc_array(1, sizeof *parsed);

@@ -18,6 +18,10 @@ typedef struct rpo_json rpo_json;
 /* `name` stands in messages (a file name); `first_line` is the line on which `text` begins (1 for a file). */
 rpo_status rpo_json_parse(rpo_json **json, const char *text, size_t length, const char *name,
                           int64_t first_line);
+/* The same for a text of at most `max_values` values, keys not counted: a value takes some 80 bytes of memory,
+ * however short it is. rpo_json_parse allows 2^24. */
+rpo_status rpo_json_parse_bounded(rpo_json **json, const char *text, size_t length, const char *name,
+                                  int64_t first_line, size_t max_values);
 rpo_status rpo_json_read_file(rpo_json **json, const char *path, size_t limit);
 void rpo_json_free(rpo_json *json);
 

@@ -21,6 +21,6 @@ typedef struct rpo_json_lines {
  * length. `lines` NULL: not recorded.
  */
 rpo_status rpo_json_scan(const char *text, size_t length, const char *name, int64_t first_line,
-                         rpo_json_lines *lines);
+                         size_t max_values, rpo_json_lines *lines);
 
 #endif

@@ -15,7 +15,7 @@ typedef struct scanner {
     const char *at, *end;
     const char *name;
     int64_t first_line, line;
-    size_t values;
+    size_t values, max_values;
     int depth;
     rpo_json_lines *lines;
 } scanner;
@@ -189,8 +189,8 @@ static rpo_status scan_word(scanner *s, const char *word) {
 }
 
 static rpo_status record_value(scanner *s) {
-    if (s->values == RPO_JSON_MAX_VALUES)
-        return fault(s, "more than %d values; split the file", RPO_JSON_MAX_VALUES);
+    if (s->values == s->max_values)
+        return fault(s, "holds more than %zu values; at most so many are allowed", s->max_values);
     ++s->values;
     if (s->lines == NULL)
         return RPO_OK;
@@ -270,12 +270,13 @@ static int64_t count_newlines(const char *text, size_t length) {
 }
 
 rpo_status rpo_json_scan(const char *text, size_t length, const char *name, int64_t first_line,
-                         rpo_json_lines *lines) {
+                         size_t max_values, rpo_json_lines *lines) {
     scanner s = {.at = text,
                  .end = text + length,
                  .name = name,
                  .first_line = first_line,
                  .line = first_line,
+                 .max_values = max_values,
                  .lines = lines};
     size_t bad = 0;
     if (!rpo_utf8_valid(text, length, &bad)) {

@@ -2,7 +2,7 @@
  * line_reader.c - splits a byte source into lines.
  *
  * Bytes come in blocks; the pieces of a line are gathered in one buffer that is reused and never grows past
- * the limit. What lies beyond the limit is read and dropped up to the next line feed.
+ * the limit. Only the next call reads on behind a line that is too long, and it too gives up at some length.
  */
 #include "host/data/line_reader.h"
 
@@ -18,6 +18,7 @@ struct rpo_line_reader {
     char *path;
     size_t max_line;
     int64_t number; /* of the line handed out last */
+    bool inside;    /* that line was too long; its rest is still to be dropped */
     char *line;
     size_t length, capacity;
     size_t begin, end; /* unread part of `block` */
@@ -70,8 +71,32 @@ static void drop_byte_order_mark(rpo_line_reader *reader, rpo_line *line) {
     }
 }
 
+/* Drops what is left of a line that was too long, up to RPO_LINE_MAX_DROPPED times the limit. */
+static rpo_status drop_rest(rpo_line_reader *reader) {
+    for (size_t blocks = 0; reader->inside; ++blocks) {
+        if (blocks / RPO_LINE_MAX_DROPPED > reader->max_line / BLOCK_SIZE)
+            return rpo_error_set(RPO_ERROR_INVALID_INPUT,
+                                 "%s:%" PRId64
+                                 ": line: goes on for more than %d times the %zu bytes allowed; is "
+                                 "this a text file?",
+                                 reader->path, reader->number, RPO_LINE_MAX_DROPPED, reader->max_line);
+        if (reader->begin == reader->end) {
+            RPO_TRY(next_block(reader));
+            if (reader->end == 0)
+                break;
+        }
+        const char *start = reader->block + reader->begin;
+        const char *feed = memchr(start, '\n', reader->end - reader->begin);
+        reader->begin = feed != NULL ? reader->begin + (size_t)(feed - start) + 1 : reader->end;
+        reader->inside = feed == NULL;
+    }
+    reader->inside = false;
+    return RPO_OK;
+}
+
 rpo_status rpo_line_reader_next(rpo_line_reader *reader, rpo_line *line) {
-    bool ended = false, too_long = false, any = false;
+    bool ended = false, any = false;
+    RPO_TRY(drop_rest(reader));
     reader->length = 0;
     ++reader->number;
     while (!ended) {
@@ -85,12 +110,13 @@ rpo_status rpo_line_reader_next(rpo_line_reader *reader, rpo_line *line) {
         const size_t available = reader->end - reader->begin;
         const char *feed = memchr(start, '\n', available);
         const size_t piece = feed != NULL ? (size_t)(feed - start) : available;
+        if (piece > reader->max_line - reader->length) {
+            reader->inside = true;
+            *line = (rpo_line){.kind = RPO_LINE_TOO_LONG, .number = reader->number};
+            return RPO_OK;
+        }
         reader->begin += piece + (feed != NULL ? 1 : 0);
         ended = feed != NULL;
-        if (too_long || piece > reader->max_line - reader->length) {
-            too_long = true;
-            continue;
-        }
         RPO_TRY(rpo_grow_array((void **)&reader->line, &reader->capacity, reader->length + piece + 1, 1));
         memcpy(reader->line + reader->length, start, piece);
         reader->length += piece;
@@ -98,10 +124,6 @@ rpo_status rpo_line_reader_next(rpo_line_reader *reader, rpo_line *line) {
     *line = (rpo_line){.kind = RPO_LINE_END, .number = reader->number};
     if (!any)
         return RPO_OK;
-    if (too_long) {
-        line->kind = RPO_LINE_TOO_LONG;
-        return RPO_OK;
-    }
     line->kind = RPO_LINE_TEXT;
     line->text = reader->line;
     line->length = reader->length;

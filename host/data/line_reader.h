@@ -11,6 +11,10 @@
 /* Longest line of a data file. A longer one is a fault, found before more than this is held in memory. */
 #define RPO_DATA_MAX_LINE ((size_t)64 << 20)
 
+/* A line that goes on for so many times the limit (/dev/zero, a gzip bomb) is a fault of the file: no reader
+ * passes over it. */
+enum { RPO_LINE_MAX_DROPPED = 16 };
+
 typedef struct rpo_line_reader rpo_line_reader;
 
 typedef enum rpo_line_kind {
@@ -29,7 +33,7 @@ typedef struct rpo_line {
 rpo_status rpo_line_reader_open(rpo_line_reader **reader, const char *path, size_t max_line);
 void rpo_line_reader_close(rpo_line_reader *reader);
 
-/* Faults of the file itself (truncated gzip, read errors) are prefixed "FILE:LINE: ". */
+/* Faults of the file itself (truncated gzip, read errors, a line without end) are prefixed "FILE:LINE: ". */
 rpo_status rpo_line_reader_next(rpo_line_reader *reader, rpo_line *line);
 
 #endif

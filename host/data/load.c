@@ -142,7 +142,8 @@ static rpo_status parse_line(rpo_loader *loader, const rpo_line *line, rpo_data_
                              "%s:%" PRId64 ": line: is longer than %zu bytes; a record must fit into that",
                              loader->path, line->number, RPO_DATA_MAX_LINE);
     rpo_json *json = NULL;
-    RPO_TRY(rpo_json_parse(&json, line->text, line->length, loader->path, line->number));
+    RPO_TRY(rpo_json_parse_bounded(&json, line->text, line->length, loader->path, line->number,
+                                   RPO_RECORD_MAX_VALUES));
     rpo_status status = RPO_OK;
     if (*format == RPO_DATA_AUTO)
         status = rpo_record_detect(format, json);

@@ -13,8 +13,13 @@ typedef struct rpo_content {
 } rpo_content;
 
 static const cJSON *find(const rpo_json *json, const char *key) {
-    const cJSON *value = cJSON_GetObjectItemCaseSensitive(rpo_json_root(json), key);
-    return cJSON_IsNull(value) ? NULL : value;
+    return cJSON_GetObjectItemCaseSensitive(rpo_json_root(json), key);
+}
+
+/* null where a key is not used: what the columns of joined data sets hold. */
+static bool has(const rpo_json *json, const char *key) {
+    const cJSON *value = find(json, key);
+    return value != NULL && !cJSON_IsNull(value);
 }
 
 static rpo_status check_object(const rpo_json *json) {
@@ -26,10 +31,10 @@ static rpo_status check_object(const rpo_json *json) {
 
 rpo_status rpo_record_detect(rpo_data_format *format, const rpo_json *json) {
     RPO_TRY(check_object(json));
-    const bool prompt = find(json, "prompt") != NULL;
-    if (find(json, "chosen") != NULL || find(json, "rejected") != NULL)
+    const bool prompt = find(json, "prompt") != NULL; /* null too: its lack is a fault, not another form */
+    if (has(json, "chosen") || has(json, "rejected"))
         *format = prompt ? RPO_DATA_PAIRS : RPO_DATA_HH;
-    else if (find(json, "completion") != NULL || find(json, "label") != NULL)
+    else if (has(json, "completion") || has(json, "label"))
         *format = RPO_DATA_UNPAIRED;
     else
         return rpo_json_fault(json, rpo_json_root(json), "record",
@@ -40,9 +45,10 @@ rpo_status rpo_record_detect(rpo_data_format *format, const rpo_json *json) {
 
 static rpo_status read_content(rpo_content *content, const rpo_json *json, const char *key) {
     *content = (rpo_content){.node = find(json, key), .key = key};
-    if (content->node == NULL)
-        return rpo_json_fault(json, rpo_json_root(json), key,
-                              "is missing; must be a string or a list of messages");
+    if (content->node == NULL || cJSON_IsNull(content->node))
+        return rpo_json_fault(json, content->node != NULL ? content->node : rpo_json_root(json), key,
+                              "is %s; must be a string or a list of messages",
+                              content->node != NULL ? "null" : "missing");
     if (cJSON_IsString(content->node)) {
         content->string = cJSON_GetStringValue(content->node);
         return RPO_OK;

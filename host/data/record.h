@@ -6,7 +6,8 @@
  * its last "\n\nAssistant:" unpaired  {"prompt", "completion", "label"}: label true or false (no numbers),
  * wanted or not
  *
- * Other keys are passed over. Where a string stands, a message list may stand too (messages.h):
+ * Other keys are passed over. A key that is null counts as missing; but a record whose prompt is null is no HH
+ * record. Where a string stands, a message list may stand too (messages.h):
  * - prompt: its last message is the user's;
  * - chosen, rejected, completion: the response's messages, or the whole conversation, beginning with the
  * prompt's messages. After a message-list prompt a plain string is the assistant's content. After a string
@@ -20,6 +21,9 @@
 
 #include "core/json.h"
 #include "host/data/dataset.h"
+
+/* Values of a record, those of keys that are passed over included: its tree takes no more than some 84 MB. */
+#define RPO_RECORD_MAX_VALUES ((size_t)1 << 20)
 
 typedef struct rpo_record_text {
     rpo_text prompt, chosen, rejected; /* responses without the prompt; kept and reused between records */

@@ -35,8 +35,10 @@ rpo_status rpo_safetensors_open(rpo_safetensors **file, const char *path) {
     rpo_safetensors *opened = rpo_calloc_array(1, sizeof *opened);
     if (opened == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
-    const rpo_status status =
+    rpo_status status =
         rpo_path_is_folder(path) ? open_folder(opened, path) : rpo_safetensors_add_file(opened, path);
+    if (status == RPO_OK)
+        status = rpo_safetensors_sort_names(opened);
     if (status != RPO_OK) {
         rpo_safetensors_close(opened);
         return status;
@@ -54,6 +56,7 @@ void rpo_safetensors_close(rpo_safetensors *file) {
         close(file->shards[i].descriptor);
         rpo_free(file->shards[i].path);
     }
+    rpo_free(file->names);
     rpo_free(file->shard_of);
     rpo_free(file->tensors);
     rpo_free(file->shards);

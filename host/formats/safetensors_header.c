@@ -130,9 +130,10 @@ static int compare_ranges(const void *a, const void *b) {
     return strcmp(left->name, right->name);
 }
 
-/* Sorts the tensors by their bytes; faults where these do not follow on one another. */
-static rpo_status check_coverage(const char *path, rpo_tensor_info *tensors, size_t count,
-                                 uint64_t data_size) {
+/* Sorts the file's tensors from `first` on by their bytes; faults where these do not follow on one another. */
+static rpo_status check_coverage(const char *path, rpo_safetensors *file, size_t first, uint64_t data_size) {
+    const size_t count = file->count - first;
+    rpo_tensor_info *tensors = count > 0 ? file->tensors + first : NULL; /* there may be no array at all */
     if (count > 0)
         qsort(tensors, count, sizeof *tensors, compare_ranges);
     uint64_t covered = 0;
@@ -197,7 +198,7 @@ static rpo_status read_entries(rpo_safetensors *file, size_t shard, const char *
         RPO_TRY(read_tensor((tensor_place){path, entry->string}, entry, data_size, &info));
         RPO_TRY(append_tensor(file, &info, shard));
     }
-    return check_coverage(path, file->tensors + first, file->count - first, data_size);
+    return check_coverage(path, file, first, data_size);
 }
 
 /* Reads exactly `size` bytes at `offset`. */

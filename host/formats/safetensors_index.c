@@ -72,20 +72,24 @@ static const char *file_name(const char *path) {
     return slash != NULL ? slash + 1 : path;
 }
 
-/* `map` is sorted by tensor. A tensor in two shards is found too: the map names only one of them. */
+/*
+ * `map` is sorted by tensor; found[count] comes in false. A tensor in two shards is found too: the map names
+ * only one of them.
+ */
 static rpo_status check_shards(const rpo_safetensors *file, const char *index_path, const mapping *map,
-                               size_t count) {
+                               size_t count, bool *found) {
     for (size_t i = 0; i < file->count; ++i) {
         const char *path = file->shards[file->shard_of[i]].path;
         const mapping key = {file->tensors[i].name, NULL};
-        const mapping *found = bsearch(&key, map, count, sizeof *map, compare_by_tensor);
-        if (found == NULL || strcmp(found->shard, file_name(path)) != 0)
+        const mapping *entry = bsearch(&key, map, count, sizeof *map, compare_by_tensor);
+        if (entry == NULL || strcmp(entry->shard, file_name(path)) != 0)
             return rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: tensor %s: is %s %s", path,
                                  file->tensors[i].name,
-                                 found == NULL ? "not in" : "in another shard according to", index_path);
+                                 entry == NULL ? "not in" : "in another shard according to", index_path);
+        found[entry - map] = true;
     }
-    for (size_t i = 0; i < count && file->count != count; ++i)
-        if (rpo_safetensors_find(file, map[i].tensor) == NULL)
+    for (size_t i = 0; i < count; ++i)
+        if (!found[i])
             return rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: tensor %s: is not in its shard %s", index_path,
                                  map[i].tensor, map[i].shard);
     return RPO_OK;
@@ -94,6 +98,7 @@ static rpo_status check_shards(const rpo_safetensors *file, const char *index_pa
 rpo_status rpo_safetensors_add_index(rpo_safetensors *file, const char *folder, const char *index_path) {
     rpo_json *json = NULL;
     mapping *map = NULL;
+    bool *found = NULL;
     size_t count = 0;
     rpo_status status = rpo_json_read_file(&json, index_path, INDEX_SIZE_MAX);
     if (status == RPO_OK)
@@ -105,9 +110,11 @@ rpo_status rpo_safetensors_add_index(rpo_safetensors *file, const char *folder, 
     if (status != RPO_OK)
         goto cleanup;
     qsort(map, count, sizeof *map, compare_by_tensor);
-    status = check_shards(file, index_path, map, count);
+    found = rpo_calloc_array(count, sizeof *found);
+    status = found == NULL ? RPO_ERROR_OUT_OF_MEMORY : check_shards(file, index_path, map, count, found);
 
 cleanup:
+    rpo_free(found);
     rpo_free(map);
     rpo_json_free(json);
     return status;

@@ -12,13 +12,22 @@ typedef struct rpo_safetensors_shard {
     uint64_t data_start; /* file offset of the data section */
 } rpo_safetensors_shard;
 
+typedef struct rpo_safetensors_name {
+    const char *name; /* the tensor's */
+    size_t index;
+} rpo_safetensors_name;
+
 struct rpo_safetensors {
     rpo_safetensors_shard *shards;
     size_t num_shards, shard_capacity;
     rpo_tensor_info *tensors; /* in the order of their bytes, shard after shard */
     size_t *shard_of;         /* of each tensor */
     size_t count, tensor_capacity, shard_of_capacity;
+    rpo_safetensors_name *names; /* [count] sorted, once every tensor is there */
 };
+
+/* Makes the index that rpo_safetensors_find looks into; called once, after the last tensor was added. */
+rpo_status rpo_safetensors_sort_names(rpo_safetensors *file);
 
 /* Bytes of one element of a dtype name and the name with static storage; false for an unknown one. */
 bool rpo_safetensors_dtype(const char *name, const char **static_name, uint64_t *size);

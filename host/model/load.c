@@ -53,24 +53,23 @@ static bool is_derived(const char *name) {
     return length >= sizeof suffix - 1 && strcmp(name + length - (sizeof suffix - 1), suffix) == 0;
 }
 
-static bool is_parameter(const rpo_model *model, const char *name) {
-    for (size_t p = 0; p < model->parameters.count; ++p)
-        if (strcmp(model->parameters.items[p].name, name) == 0)
-            return true;
-    return false;
-}
-
-static rpo_status check_tensors(const rpo_model *model, const char *folder, const rpo_safetensors *file) {
-    size_t known = 0;
+/* Every parameter must be there; is_parameter[tensors of the file] comes in false. */
+static rpo_status check_parameters(const rpo_model *model, const char *folder, const rpo_safetensors *file,
+                                   bool *is_parameter) {
     for (size_t p = 0; p < model->parameters.count; ++p) {
         const rpo_parameter *parameter = &model->parameters.items[p];
         const rpo_tensor_info *info = rpo_safetensors_find(file, parameter->name);
         RPO_TRY(check_tensor(folder, parameter, info));
-        ++known;
+        is_parameter[info - rpo_safetensors_at(file, 0)] = true;
     }
-    for (size_t i = 0; i < rpo_safetensors_count(file) && known < rpo_safetensors_count(file); ++i) {
+    return RPO_OK;
+}
+
+/* No tensor may be there that the model has no use for. */
+static rpo_status refuse_others(const char *folder, const rpo_safetensors *file, const bool *is_parameter) {
+    for (size_t i = 0; i < rpo_safetensors_count(file); ++i) {
         const char *name = rpo_safetensors_at(file, i)->name;
-        if (is_derived(name) || is_parameter(model, name))
+        if (is_parameter[i] || is_derived(name))
             continue;
         if (strcmp(name, "lm_head.weight") == 0)
             return rpo_error_set(RPO_ERROR_INVALID_INPUT,
@@ -83,6 +82,17 @@ static rpo_status check_tensors(const rpo_model *model, const char *folder, cons
             name);
     }
     return RPO_OK;
+}
+
+static rpo_status check_tensors(const rpo_model *model, const char *folder, const rpo_safetensors *file) {
+    bool *is_parameter = rpo_calloc_array(rpo_safetensors_count(file), sizeof *is_parameter);
+    if (is_parameter == NULL)
+        return RPO_ERROR_OUT_OF_MEMORY;
+    rpo_status status = check_parameters(model, folder, file, is_parameter);
+    if (status == RPO_OK)
+        status = refuse_others(folder, file, is_parameter);
+    rpo_free(is_parameter);
+    return status;
 }
 
 static rpo_status read_weights(rpo_model *model, const char *folder, const rpo_safetensors *file) {

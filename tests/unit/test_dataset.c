@@ -158,7 +158,7 @@ static const bad_line pair_faults[] = {
     {"{\"prompt\":\"a\",\"chosen\":\"b\"}", ":2: rejected: is missing", RPO_DATA_AUTO, 0},
     {"{\"prompt\":\"a\",\"rejected\":\"b\"}", ":2: chosen: is missing", RPO_DATA_AUTO, 0},
     {"{" CHOSEN_REJECTED "}", ":2: prompt: is missing", RPO_DATA_PAIRS, 0},
-    {"{\"prompt\":null," CHOSEN_REJECTED "}", ":2: prompt: is missing", RPO_DATA_PAIRS, 0},
+    {"{\"prompt\":null," CHOSEN_REJECTED "}", ":2: prompt: is null", RPO_DATA_PAIRS, 0},
     {"{\"prompt\":7," CHOSEN_REJECTED "}", ":2: prompt: has the wrong type", RPO_DATA_AUTO, 0},
     {"{\"prompt\":\"a\",\"chosen\":{},\"rejected\":\"b\"}", ":2: chosen: has the wrong type", RPO_DATA_AUTO,
      0},
@@ -242,6 +242,44 @@ static void check_faults(const char *good, const bad_line *faults, size_t count)
         free(text);
         fixture_close(&fixture);
     }
+}
+
+/* A prompt of null is a pair without its prompt, not an HH record; null columns of other forms are not used. */
+Test(dataset, null_members) {
+    static const char hh[] = "\"chosen\":\"\\n\\nHuman: a\\n\\nAssistant: b\","
+                             "\"rejected\":\"\\n\\nHuman: a\\n\\nAssistant: c\"}";
+    data_fixture fixture = fixture_open();
+    rpo_dataset *dataset = NULL;
+    char line[512];
+    snprintf(line, sizeof line, "{\"prompt\":null,%s", hh);
+    fixture_write_text(&fixture, "null.jsonl", line);
+    cr_assert_eq(fixture_load(&fixture, &dataset), RPO_ERROR_INVALID_INPUT);
+    assert_message_has("null.jsonl:1: prompt: is null; must be a string or a list of messages");
+    fixture.options.format = RPO_DATA_HH; /* where the user says so, the prompt is not looked at */
+    cr_assert_eq(fixture_load(&fixture, &dataset), RPO_OK, "%s", rpo_last_error());
+    rpo_dataset_free(dataset);
+    fixture.options.format = RPO_DATA_AUTO;
+    dataset = fixture_load_text(&fixture, "{\"prompt\":\"a\",\"chosen\":null,\"rejected\":null,"
+                                          "\"completion\":\"b\",\"label\":true}");
+    cr_assert_eq(rpo_dataset_file_format(dataset, 0), RPO_DATA_UNPAIRED);
+    rpo_dataset_free(dataset);
+    fixture_close(&fixture);
+}
+
+/* [0,0,0,...]: a tree of 2 bytes a value would take 40 times as much memory. */
+Test(dataset, a_record_of_too_many_values_is_refused) {
+    enum { VALUES = 1 << 20, SIZE = 2 * VALUES };
+    data_fixture fixture = fixture_open();
+    char *text = malloc(SIZE + 2);
+    for (int i = 0; i <= VALUES; ++i)
+        memcpy(text + 2 * i, i == 0 ? "[0" : ",0", 2);
+    text[SIZE + 1] = ']';
+    fixture_write(&fixture, "zeros.jsonl", text, SIZE + 2);
+    rpo_dataset *dataset = NULL;
+    cr_assert_eq(fixture_load(&fixture, &dataset), RPO_ERROR_INVALID_INPUT);
+    assert_message_has("zeros.jsonl:1: holds more than 1048576 values");
+    free(text);
+    fixture_close(&fixture);
 }
 
 Test(dataset, faults_of_pairs) {

@@ -70,6 +70,22 @@ Test(line_reader, limit_is_exact_and_reading_goes_on_behind_it) {
     fixture_close(&fixture);
 }
 
+/* Passing over a bad line must end where the line does not: a gzip bomb would be unpacked for hours. */
+Test(line_reader, a_line_without_end_is_not_read_to_its_end) {
+    enum { LENGTH = 8 << 20 }; /* far more than 16 times the limit of a few blocks */
+    data_fixture fixture = fixture_open();
+    char *text = calloc(LENGTH, 1);
+    size_t size = 0;
+    unsigned char *packed = gzip_bytes(text, LENGTH, &size);
+    assert_fault(fixture_write(&fixture, "bomb.gz", packed, size), RPO_ERROR_INVALID_INPUT,
+                 ":1: line: goes on for more than 16 times the 1000 bytes allowed");
+    memcpy(text + LENGTH / 16, "\n{}\n", 4); /* 512 KiB: passed over */
+    assert_lines(fixture_write(&fixture, "plain", text, LENGTH / 16 + 4), 100000, "(long)|{}|");
+    free(packed);
+    free(text);
+    fixture_close(&fixture);
+}
+
 Test(line_reader, lines_longer_than_a_block) {
     data_fixture fixture = fixture_open();
     enum { LENGTH = 300000 };

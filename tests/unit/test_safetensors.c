@@ -2,6 +2,7 @@
 #include "tests/model_testing.h"
 
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "host/formats/safetensors.h"
@@ -289,6 +290,31 @@ Test(safetensors, shards) {
                8);
     write_index("{\"weight_map\":{\"a\":\"one.safetensors\",\"c\":\"two.safetensors\"}}");
     expect_refused(folder, "tensor a: is in another shard");
+}
+
+/* Names are looked up in a sorted index: comparing all with all would take minutes of CPU time here. */
+Test(safetensors, many_tensors_are_found_by_name) {
+    enum { MANY = 100000 };
+    rpo_tensor_write *tensors = rpo_calloc_array(MANY, sizeof *tensors);
+    char(*names)[64] = rpo_alloc_array(MANY, sizeof *names);
+    const float one = 1.0f;
+    cr_assert(tensors != NULL && names != NULL);
+    for (int i = 0; i < MANY; ++i) {
+        snprintf(names[i], sizeof names[i], "model.layers.%d.self_attn.q_proj.weight", (i * 7919) % MANY);
+        tensors[i] = (rpo_tensor_write){names[i], 1, {1}, &one};
+    }
+    MUST(rpo_safetensors_write(path_of("many.safetensors"), tensors, MANY));
+    rpo_safetensors *file = NULL;
+    const clock_t start = clock();
+    MUST(rpo_safetensors_open(&file, path_of("many.safetensors")));
+    for (int i = 0; i < MANY; ++i)
+        cr_assert_str_eq(rpo_safetensors_find(file, names[i])->name, names[i]);
+    cr_expect_null(rpo_safetensors_find(file, "model.layers.0.self_attn.q_proj.weighs"));
+    const double seconds = (double)(clock() - start) / CLOCKS_PER_SEC;
+    cr_expect(seconds < 15, "%.1f s", seconds);
+    rpo_safetensors_close(file);
+    rpo_free(names);
+    rpo_free(tensors);
 }
 
 /* Random bytes anywhere in a sound file: refused or accepted, never a crash (run under the sanitizers). */
