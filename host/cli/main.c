@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/waiting.h"
 #include "host/cli/cli.h"
 #include "host/config/keys.h"
 
@@ -109,6 +110,7 @@ static int run(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
+    rpo_wait_politely(argv);
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is then a failed write, reported below like a full disk */
     const int code = run(argc, argv);
     errno = 0;

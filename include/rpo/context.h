@@ -44,6 +44,10 @@ typedef struct rpo_context_options {
  * Creates a context. `options` may be NULL (CPU, all threads). The caller owns *context and frees it with
  * rpo_context_free. On failure *context is NULL.
  * A context may be used by one thread at a time; several contexts may be used at once.
+ * The CPU's ops run on the host program's OpenMP threads. How long these spin before they sleep is read from the
+ * environment when the runtime is loaded, so the library cannot choose it: where other work shares the cores,
+ * start the program with OMP_WAIT_POLICY=passive and GOMP_SPINCOUNT=1000, or give fewer num_threads; the default
+ * is several times slower there (docs/threads.md).
  * Errors: INVALID_ARGUMENT, UNSUPPORTED (the build has no such backend), DEVICE, OUT_OF_MEMORY.
  */
 RPO_API rpo_status rpo_context_create(rpo_context **context, const rpo_context_options *options);

@@ -126,7 +126,8 @@ step_profile() {
         "linear-logprob-backward --dtype bfloat16 --shape rows=2048,hidden=1024,vocab=32000,valid_percent=50")
     for op in "${work[@]}"; do
         # shellcheck disable=SC2086
-        "$ncu" --csv --page raw --print-units base --clock-control none --launch-count 200 --metrics \
+        # With a wait policy set the program does not start itself again, and ncu need not follow it.
+        OMP_WAIT_POLICY=passive "$ncu" --csv --page raw --print-units base --clock-control none --launch-count 200 --metrics \
             gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum,sm__warps_active.avg.pct_of_peak_sustained_active,launch__registers_per_thread,launch__grid_size,launch__block_size,launch__shared_mem_per_block \
             "$RPO_CHECK_BUILD/bin/rpo-bench" $op --backend cuda --check-only 2>&1 | tee -a "$RPO_CHECK_WORK/logs/ncu.log" |
             grep '^"' | sed "s/^/\"$op\",/" >>"$rows"
