@@ -139,8 +139,8 @@ static rpo_status refuse_unknown(const rpo_options_spec *spec, const char *argum
     rpo_text usage = {0};
     rpo_status status = rpo_options_append_usage(spec, &usage);
     if (status == RPO_OK)
-        status = refuse(spec, "%s: unknown %s; usage: %s", argument, argument[0] == '-' ? "option" : "argument",
-                        usage.data);
+        status = refuse(spec, "%s: unknown %s; usage: %s", argument,
+                        argument[0] == '-' ? "option" : "argument", usage.data);
     rpo_text_free(&usage);
     return status;
 }
@@ -149,8 +149,7 @@ static rpo_status refuse_missing(const rpo_options_spec *spec, const rpo_option 
     rpo_text usage = {0};
     rpo_status status = rpo_options_append_usage(spec, &usage);
     if (status == RPO_OK)
-        status = refuse(spec, "%s: is missing; usage: %s",
-                               option->name, usage.data);
+        status = refuse(spec, "%s: is missing; usage: %s", option->name, usage.data);
     rpo_text_free(&usage);
     return status;
 }
@@ -163,8 +162,8 @@ static rpo_status read_count(const rpo_options_spec *spec, const rpo_option *opt
     errno = 0;
     const long long number = strtoll(value, &end, 10);
     if (errno != 0 || end == value || *end != '\0' || number < option->low || number > option->high)
-        return refuse(spec, "%s: is \"%s\"; must be a whole number from %lld to %lld", option->name, value, (long long)option->low,
-                             (long long)option->high);
+        return refuse(spec, "%s: is \"%s\"; must be a whole number from %lld to %lld", option->name, value,
+                      (long long)option->low, (long long)option->high);
     *target = number;
     return RPO_OK;
 }
@@ -179,8 +178,7 @@ static rpo_status read_choice(const rpo_options_spec *spec, const rpo_option *op
     rpo_text allowed = {0};
     rpo_status status = append_choices(&allowed, option, ", ", " or ");
     if (status == RPO_OK)
-        status = refuse(spec, "%s: is \"%s\"; must be %s", option->name,
-                               value, allowed.data);
+        status = refuse(spec, "%s: is \"%s\"; must be %s", option->name, value, allowed.data);
     rpo_text_free(&allowed);
     return status;
 }
@@ -219,7 +217,8 @@ static const rpo_option *find_option(const rpo_options_spec *spec, const char *a
     *value = argument[length] == '=' ? argument + length + 1 : NULL;
     for (size_t i = 0; i < spec->num_options; ++i) {
         const char *name = spec->options[i].name;
-        if (!stands_alone(&spec->options[i]) && strlen(name) == length && strncmp(name, argument, length) == 0)
+        if (!stands_alone(&spec->options[i]) && strlen(name) == length &&
+            strncmp(name, argument, length) == 0)
             return &spec->options[i];
     }
     return NULL;
@@ -241,8 +240,7 @@ static rpo_status read_option(const rpo_options_spec *spec, void *target, int ar
     if (option == NULL)
         return refuse_unknown(spec, argv[0]);
     if (option->type == RPO_OPTION_FLAG && value != NULL)
-        return refuse(spec, "%s: is given a value; must stand alone",
-                             option->name);
+        return refuse(spec, "%s: is given a value; must stand alone", option->name);
     if (option->type != RPO_OPTION_FLAG && value == NULL) {
         if (argc < 2) {
             rpo_text form = {0};
