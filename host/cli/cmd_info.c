@@ -1,42 +1,23 @@
 /* cmd_info.c - rpo info: what this build can do on this machine. */
 #include <stdio.h>
-#include <string.h>
 
 #include <omp.h>
 #include <sys/sysinfo.h>
-#include <unistd.h>
 #include <xxhash.h>
 #include <zlib.h>
 
 #include "core/json.h"
+#include "core/machine.h"
 #include "host/cli/cli.h"
 #include "kernels/op_table.h"
 
-/* "model name : ..." of the first processor, where the system tells. */
-static void read_processor_name(char *name, size_t size) {
-    snprintf(name, size, "unknown processor");
-    FILE *file = fopen("/proc/cpuinfo", "r");
-    if (file == NULL)
-        return;
-    char line[256];
-    while (fgets(line, sizeof line, file) != NULL) {
-        const char *colon = strchr(line, ':');
-        if (strncmp(line, "model name", 10) != 0 || colon == NULL)
-            continue;
-        line[strcspn(line, "\n")] = '\0';
-        snprintf(name, size, "%s", colon + 1 + strspn(colon + 1, " \t"));
-        break;
-    }
-    fclose(file);
-}
-
 static void print_machine(void) {
-    char processor[256];
+    rpo_machine machine;
     struct sysinfo memory;
-    read_processor_name(processor, sizeof processor);
-    printf("machine    %s\n", processor);
-    printf("           %ld processors online, %d threads for the ops", sysconf(_SC_NPROCESSORS_ONLN),
-           omp_get_max_threads());
+    rpo_machine_look(&machine);
+    printf("machine    %s\n", machine.cpu);
+    printf("           %s\n", machine.os);
+    printf("           %d processors online, %d threads for the ops", machine.cores, omp_get_max_threads());
     if (sysinfo(&memory) == 0)
         printf(", %.1f GiB memory", (double)memory.totalram * memory.mem_unit / (1024.0 * 1024.0 * 1024.0));
     printf("\n");
@@ -88,6 +69,7 @@ static int run(int argc, char **argv) {
     if (status != RPO_OK)
         return rpo_cli_report(status);
     printf("rpo %s, Relative Preference Optimization (arXiv 2402.10958)\n\n", rpo_version());
+    printf("commit     %s\n", rpo_build_commit());
     printf("compiler   %s %s\n", __VERSION__[0] >= '0' && __VERSION__[0] <= '9' ? "gcc" : "", __VERSION__);
     print_machine();
     print_backends();

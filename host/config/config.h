@@ -78,9 +78,12 @@ rpo_status rpo_config_load(rpo_config **config, const char *path, const char *co
                            size_t num_overrides);
 void rpo_config_free(rpo_config *config);
 
+/* A top-level member that a configuration may have and that says nothing: RUN/config.json keeps the records of the run there. */
+#define RPO_CONFIG_RECORD "run_record"
+
 /* The resolved configuration as JSON, every key present: what goes to RUN/config.json. A config read back
- * from it is the same configuration. */
-rpo_status rpo_config_to_json(const rpo_config *config, rpo_text *text);
+ * from it is the same configuration. `record`: JSON for the member above, or NULL. */
+rpo_status rpo_config_to_json(const rpo_config *config, const char *record, rpo_text *text);
 
 /* The device of a run: what run.device names, or the best one that this build can train on for auto. */
 rpo_device rpo_config_device(const rpo_config *config);

@@ -52,6 +52,8 @@ static rpo_status refuse_unknown_keys(const rpo_json *json) {
     if (!cJSON_IsObject(root))
         return rpo_json_fault(json, root, "config", "is no object; must be {\"section\": {\"key\": value}}");
     for (const cJSON *section = root->child; section != NULL; section = section->next) {
+        if (strcmp(section->string, RPO_CONFIG_RECORD) == 0)
+            continue;
         if (!rpo_config_is_section(section->string, strlen(section->string)))
             return refuse_unknown(json, section, section->string);
         if (cJSON_IsNull(section))

@@ -76,7 +76,7 @@ static bool same_section(const rpo_config_key *a, const rpo_config_key *b) {
     return section_length(a) == section_length(b) && memcmp(a->name, b->name, section_length(a)) == 0;
 }
 
-rpo_status rpo_config_to_json(const rpo_config *config, rpo_text *text) {
+rpo_status rpo_config_to_json(const rpo_config *config, const char *record, rpo_text *text) {
     size_t count = 0;
     const rpo_config_key *keys = rpo_config_keys(&count);
     for (size_t i = 0; i < count; ++i) {
@@ -88,9 +88,11 @@ rpo_status rpo_config_to_json(const rpo_config *config, rpo_text *text) {
         RPO_TRY(rpo_text_printf(text, "\n    \"%s\": ", keys[i].name + section_length(&keys[i]) + 1));
         RPO_TRY(append_value(text, config, &keys[i]));
         RPO_TRY(rpo_text_printf(text, "%s", closes ? "\n  }" : ""));
-        RPO_TRY(rpo_text_printf(text, "%s", i + 1 < count ? "," : "\n}\n"));
+        RPO_TRY(rpo_text_printf(text, "%s", i + 1 < count ? "," : ""));
     }
-    return RPO_OK;
+    if (record != NULL)
+        RPO_TRY(rpo_text_printf(text, ",\n  \"" RPO_CONFIG_RECORD "\": %s", record));
+    return rpo_text_append(text, "\n}\n", 3);
 }
 
 static rpo_status append_default(rpo_text *text, const rpo_config_key *key) {

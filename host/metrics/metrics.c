@@ -115,6 +115,23 @@ void rpo_metrics_close(rpo_metrics *metrics) {
     rpo_free(metrics);
 }
 
+static void log_line(rpo_metrics *metrics, const char *format, va_list arguments) {
+    if (metrics->log == NULL)
+        return;
+    vfprintf(metrics->log, format, arguments);
+    fputc('\n', metrics->log);
+    fflush(metrics->log);
+}
+
+void rpo_metrics_log(rpo_metrics *metrics, const char *format, ...) {
+    if (metrics == NULL)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    log_line(metrics, format, arguments);
+    va_end(arguments);
+}
+
 void rpo_metrics_say(rpo_metrics *metrics, const char *format, ...) {
     if (metrics == NULL)
         return;
@@ -125,13 +142,9 @@ void rpo_metrics_say(rpo_metrics *metrics, const char *format, ...) {
     va_end(arguments);
     fputc('\n', metrics->terminal);
     fflush(metrics->terminal);
-    if (metrics->log == NULL)
-        return;
     va_start(arguments, format);
-    vfprintf(metrics->log, format, arguments);
+    log_line(metrics, format, arguments);
     va_end(arguments);
-    fputc('\n', metrics->log);
-    fflush(metrics->log);
 }
 
 void rpo_metrics_warn(rpo_metrics *metrics, const char *format, ...) {

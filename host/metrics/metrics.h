@@ -37,8 +37,9 @@ rpo_status rpo_metrics_row_to_json(const rpo_metrics_row *row, rpo_text *text);
 /* A row with every figure NAN and every count 0. */
 rpo_metrics_row rpo_metrics_row_empty(void);
 
-/* A line for stdout and log.txt; a warning for stderr and log.txt. */
+/* A line for stdout and log.txt; one for log.txt alone; a warning for stderr and log.txt. */
 void rpo_metrics_say(rpo_metrics *metrics, const char *format, ...) RPO_PRINTF(2, 3);
+void rpo_metrics_log(rpo_metrics *metrics, const char *format, ...) RPO_PRINTF(2, 3);
 void rpo_metrics_warn(rpo_metrics *metrics, const char *format, ...) RPO_PRINTF(2, 3);
 
 /* Progress of a phase: one redrawn line on a terminal, plain lines now and then otherwise. */

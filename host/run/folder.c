@@ -59,7 +59,7 @@ rpo_status rpo_run_folder_lock(const rpo_config *config, int *lock) {
 /* The resolved configuration as a document: sections of keys. */
 static rpo_status resolve(const rpo_config *config, rpo_json **json) {
     rpo_text text = {0};
-    rpo_status status = rpo_config_to_json(config, &text);
+    rpo_status status = rpo_config_to_json(config, NULL, &text);
     if (status == RPO_OK)
         status = rpo_json_parse(json, text.data, text.length, "configuration", 1);
     rpo_text_free(&text);
@@ -159,12 +159,48 @@ rpo_status rpo_run_folder_check_settings(const rpo_config *config, const char *b
         config->run.dir);
 }
 
-rpo_status rpo_run_folder_write_config(const rpo_config *config) {
-    rpo_text text = {0};
+/* Appends the records that RUN/config.json has already, each with a comma: none where it cannot be read. */
+static rpo_status append_earlier_records(rpo_text *text, const char *path) {
+    rpo_json *json = NULL;
+    if (!rpo_path_exists(path))
+        return RPO_OK;
+    if (rpo_json_read_file(&json, path, CONFIG_LIMIT) != RPO_OK) {
+        rpo_error_clear();
+        return RPO_OK;
+    }
+    rpo_status status = RPO_OK;
+    const cJSON *record = NULL;
+    cJSON_ArrayForEach(record, cJSON_GetObjectItemCaseSensitive(rpo_json_root(json), RPO_CONFIG_RECORD)) {
+        char *line = cJSON_PrintUnformatted(record);
+        if (line == NULL)
+            status = rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "%s: no memory for its records", path);
+        else
+            status = rpo_text_printf(text, "\n    %s,", line);
+        cJSON_free(line);
+        if (status != RPO_OK)
+            break;
+    }
+    rpo_json_free(json);
+    return status;
+}
+
+rpo_status rpo_run_folder_write_config(const rpo_config *config, const rpo_run_record *record) {
+    rpo_text text = {0}, records = {0};
     char *path = rpo_path_join(config->run.dir, "config.json");
-    rpo_status status = path == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_config_to_json(config, &text);
+    rpo_status status = path == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_text_printf(&records, "[");
+    if (status == RPO_OK)
+        status = append_earlier_records(&records, path);
+    if (status == RPO_OK)
+        status = rpo_text_printf(&records, "\n    ");
+    if (status == RPO_OK)
+        status = rpo_run_record_append_json(record, &records);
+    if (status == RPO_OK)
+        status = rpo_text_printf(&records, "\n  ]");
+    if (status == RPO_OK)
+        status = rpo_config_to_json(config, records.data, &text);
     if (status == RPO_OK)
         status = rpo_write_file_atomic(path, text.data, text.length);
+    rpo_text_free(&records);
     rpo_text_free(&text);
     rpo_free(path);
     return status;

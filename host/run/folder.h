@@ -3,6 +3,7 @@
 #define RPO_HOST_RUN_FOLDER_H
 
 #include "host/config/config.h"
+#include "host/run/record.h"
 
 /* INVALID_INPUT when run.dir holds a run already and it is not to be resumed. Caches are no run. */
 rpo_status rpo_run_folder_check(const rpo_config *config, bool resume);
@@ -21,7 +22,7 @@ rpo_status rpo_run_folder_config_hash(const rpo_config *config, char hex[33]);
  * `begun_with` is the hash in the checkpoint; RUN/config.json serves to name the key. */
 rpo_status rpo_run_folder_check_settings(const rpo_config *config, const char *begun_with);
 
-/* RUN/config.json, replaced as a whole. */
-rpo_status rpo_run_folder_write_config(const rpo_config *config);
+/* RUN/config.json, replaced as a whole: the resolved configuration, and behind the records of the processes before this one's. */
+rpo_status rpo_run_folder_write_config(const rpo_config *config, const rpo_run_record *record);
 
 #endif

@@ -8,8 +8,8 @@
 #include "host/config/config.h"
 
 /* Runs a whole training (or continues one). INTERRUPTED after SIGTERM/SIGINT once the checkpoint is on disk.
- */
-rpo_status rpo_run_training(const rpo_config *config, rpo_comm *comm, bool resume);
+ * `command` is the command line, for the records of the run. */
+rpo_status rpo_run_training(const rpo_config *config, rpo_comm *comm, bool resume, const char *command);
 
 /* Held-out metrics of model.path against reference.path (default: itself): a table on stderr, one JSON object
  * in `json`. */

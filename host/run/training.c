@@ -12,6 +12,7 @@
 typedef struct training {
     const rpo_config *config;
     rpo_comm *comm;
+    const char *command; /* the command line */
     rpo_inputs inputs;
     rpo_model *reference_model; /* loaded from reference.path; NULL = the policy's start */
     rpo_scores train_reference, eval_reference;
@@ -122,7 +123,10 @@ static rpo_status open_folder(training *run, bool resume) {
         return RPO_OK;
     RPO_TRY(rpo_checkpoint_clean(run->config->run.dir));
     RPO_TRY(rpo_metrics_open(&run->metrics, run->config->run.dir, run->state.metrics_bytes));
-    RPO_TRY(rpo_run_folder_write_config(run->config));
+    const rpo_run_record record =
+        rpo_run_record_now(run->command, rpo_context_num_threads(run->inputs.context));
+    RPO_TRY(rpo_run_folder_write_config(run->config, &record));
+    rpo_run_record_log(&record, run->metrics);
     rpo_report_opening(run->metrics, &run->inputs, &run->schedule);
     say_warnings(run);
     if (run->checkpoint != NULL)
@@ -214,8 +218,8 @@ static rpo_status train(training *run, bool resume) {
     return rpo_comm_agree(run->comm, finish(run));
 }
 
-rpo_status rpo_run_training(const rpo_config *config, rpo_comm *comm, bool resume) {
-    training run = {.config = config, .comm = comm, .lock = -1};
+rpo_status rpo_run_training(const rpo_config *config, rpo_comm *comm, bool resume, const char *command) {
+    training run = {.config = config, .comm = comm, .command = command, .lock = -1};
     rpo_signals signals;
     rpo_signals_catch(&signals);
     const rpo_status status = explain_early_stop(&run, train(&run, resume));

@@ -83,6 +83,32 @@ expect_code 0 log "$rpo" train config.json --set run.dir=again
 [ "$(rows run-rpo-paired/metrics.jsonl)" = "$(rows again/metrics.jsonl)" ] || fail "two runs differ"
 cmp run-rpo-paired/final/model.safetensors again/final/model.safetensors || fail "two runs end in different models"
 
+# ---- the run says where it comes from: in config.json, which still is the configuration, and in log.txt ----
+version=$("$rpo" --version | cut -d' ' -f2)
+commit=unknown
+[ "$(git -C "$RPO_SOURCE" rev-parse --show-toplevel 2>/dev/null)" != "$(realpath "$RPO_SOURCE")" ] ||
+    commit=$(git -C "$RPO_SOURCE" rev-parse HEAD)
+expect_in "$("$rpo" info | sed -n 's/^commit  *//p')" again/config.json
+[ "$("$rpo" info | sed -n 's/^commit  *//p')" = "$commit" ] || fail "rpo info: the commit is not $commit"
+python3 - again/config.json "$version" "$commit" <<'PY' || fail "the record in config.json: $(tail -5 again/config.json)"
+import json, re, sys
+path, version, commit = sys.argv[1:]
+records = json.load(open(path))["run_record"]
+assert len(records) == 1, records
+record = records[0]
+assert (record["version"], record["commit"]) == (version, commit), record
+assert record["command"] == "rpo train config.json --set run.dir=again", record
+assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["date"]), record
+assert record["machine"]["cpu"] and record["machine"]["os"], record
+assert record["machine"]["cores"] >= 1 and record["machine"]["threads"] == 1, record
+PY
+expect_in "record     rpo $version, commit $commit, 20" again/log.txt
+expect_in "command    rpo train config.json --set run.dir=again" again/log.txt
+expect_in "machine    " again/log.txt
+[ "$(grep -cE '"time": "[0-9-]{10}T[0-9:]{8}Z"\}$' again/metrics.jsonl)" = 16 ] || fail "not every row has its time"
+expect_code 0 log "$rpo" train again/config.json --set run.dir=from-config
+cmp again/final/model.safetensors from-config/final/model.safetensors || fail "a run's config.json gives another run"
+
 # ---- a run folder is not run over ----
 expect_code 2 log "$rpo" train config.json --set run.dir=again
 expect_in "again already holds a run" log
@@ -111,6 +137,8 @@ mv saved.jsonl train.jsonl
 expect_code 0 log "$rpo" train config.json --set run.dir=fresh --resume
 expect_in "fresh holds no checkpoint; starting from the beginning" log
 cmp run-rpo-paired/final/model.safetensors fresh/final/model.safetensors || fail "--resume in a fresh folder differs"
+
+[ "$(grep -c '"version":' again/config.json)" = 4 ] || fail "not one record a process: $(tail -8 again/config.json)"
 
 # ---- a damaged checkpoint: the one before is used, and said to be ----
 cp -r run-rpo-paired damaged

@@ -140,11 +140,11 @@ Test(config, resolved_json_is_the_same_configuration) {
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; ++i) {
         rpo_text first = {0}, second = {0};
         rpo_config *config = load_sound(texts[i], NULL, 0);
-        cr_assert_eq(rpo_config_to_json(config, &first), RPO_OK);
+        cr_assert_eq(rpo_config_to_json(config, NULL, &first), RPO_OK);
         const rpo_model_config init = config->model.init;
         rpo_config_free(config);
         config = load_sound(first.data, NULL, 0);
-        cr_assert_eq(rpo_config_to_json(config, &second), RPO_OK);
+        cr_assert_eq(rpo_config_to_json(config, NULL, &second), RPO_OK);
         cr_assert_str_eq(first.data, second.data);
         if (i == 0) {
             check_everything(config);
@@ -156,6 +156,23 @@ Test(config, resolved_json_is_the_same_configuration) {
         rpo_text_free(&first);
         rpo_text_free(&second);
     }
+}
+
+/* Records of a run stand beside the sections and change nothing; all other unknown members are faults as before. */
+Test(config, a_record_says_nothing_about_the_configuration) {
+    rpo_text plain = {0}, recorded = {0}, again = {0};
+    rpo_config *config = load_sound("{" REQUIRED "}", NULL, 0);
+    cr_assert_eq(rpo_config_to_json(config, NULL, &plain), RPO_OK);
+    cr_assert_eq(rpo_config_to_json(config, "[{\"beta\": 7}]", &recorded), RPO_OK);
+    cr_expect_not_null(strstr(recorded.data, "\"run_record\": [{\"beta\": 7}]\n}\n"));
+    rpo_config_free(config);
+    config = load_sound(recorded.data, NULL, 0);
+    cr_assert_eq(rpo_config_to_json(config, NULL, &again), RPO_OK);
+    cr_expect_str_eq(again.data, plain.data);
+    rpo_config_free(config);
+    rpo_text_free(&again);
+    rpo_text_free(&recorded);
+    rpo_text_free(&plain);
 }
 
 Test(config, null_counts_as_absent) {
@@ -199,6 +216,8 @@ static const fault faults[] = {
     {"{" REQUIRED ",\n\"train\": {\"lr\": 1}}", 2, "train.lr: unknown key"},
     {"{" REQUIRED ",\n\"qqqqqqqqq\": {}}", 2, "qqqqqqqqq: unknown key; rpo help config lists all"},
     {"{" REQUIRED ",\n\"trian\": {\"batch_size\": 1}}", 2, "trian: unknown key"},
+    {"{" REQUIRED ",\n\"run_records\": []}", 2, "run_records: unknown key"},
+    {"{" REQUIRED ",\n\"loss\": {\"run_record\": []}}", 2, "loss.run_record: unknown key"},
     {"{" REQUIRED ",\n\"loss\": 3}", 2, "loss: must be an object"},
     {"{" REQUIRED ",\n\"loss\": []}", 2, "loss: must be an object"},
     /* types */
@@ -397,6 +416,7 @@ Test(config, override_faults_name_the_override) {
         {"loss.bta=1", "--set loss.bta=1: loss.bta: unknown key; did you mean loss.beta?"},
         {"beta=1", "--set beta=1: beta: unknown key; did you mean loss.beta?"},
         {"loss={}", "--set loss={}: loss: unknown key; rpo help config lists all"},
+        {"run_record=[]", "--set run_record=[]: run_record: unknown key; rpo help config lists all"},
         {"loss.beta", "--set loss.beta: is no override; must be section.key=value"},
         {"=1", "--set =1: is no override; must be section.key=value"},
         {"", "--set : is no override; must be section.key=value"},
