@@ -8,6 +8,21 @@
 #include "core/error.h"
 #include "kernels/op_table.h"
 
+/* The device's primary context and the driver's calls around it (entry.h). */
+typedef struct rpo_cuda_driver {
+    void *primary; /* CUcontext, held open from rpo_context_create to rpo_context_free */
+    int device;
+    void *release, *push, *pop; /* functions, typed in entry.cu */
+} rpo_cuda_driver;
+
+enum { RPO_CUDA_KNOWN_KERNELS = 256 };
+
+/* What a kernel may have of dynamic shared memory on the context's device, once that was set to the most there is. */
+typedef struct rpo_cuda_shared_limit {
+    const void *kernel; /* NULL: a free place */
+    size_t bytes;
+} rpo_cuda_shared_limit;
+
 /* Found once, when the context is opened; ops choose their launches from it and never ask the device again.
  */
 typedef struct rpo_cuda_state {
@@ -20,6 +35,8 @@ typedef struct rpo_cuda_state {
     void *blas;                    /* cublasLtHandle_t */
     void *timer[2];                /* cudaEvent_t: begin and end */
     void *stamps[RPO_STAMP_SLOTS]; /* cudaEvent_t, made when first used */
+    rpo_cuda_driver driver;
+    rpo_cuda_shared_limit shared_limits[RPO_CUDA_KNOWN_KERNELS]; /* by the kernel's address */
 } rpo_cuda_state;
 
 #ifdef __cplusplus
@@ -34,8 +51,9 @@ static inline const rpo_cuda_state *rpo_cuda_state_of(const rpo_context *context
 void rpo_cuda_before_launch(rpo_context *context, const char *name, unsigned grid_x, unsigned grid_y,
                             unsigned grid_z, unsigned block_x, unsigned block_y, unsigned block_z,
                             size_t shared_bytes);
-rpo_status rpo_cuda_after_launch(rpo_context *context, const char *name);
-rpo_status rpo_cuda_launch_failed(rpo_context *context, const char *name, int error);
+rpo_status rpo_cuda_allow_shared(rpo_context *context, const char *name, const void *kernel,
+                                 size_t shared_bytes);
+rpo_status rpo_cuda_after_launch(rpo_context *context, const char *name, int error);
 
 /* DEVICE with "WHAT: cudaErrorName: text" for a failed runtime call; OK for cudaSuccess. */
 rpo_status rpo_cuda_check(int error, const char *what);

@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 #include <nvtx3/nvToolsExt.h>
 
+#include "kernels/cuda/entry.h"
 #include "kernels/cuda/gemm.h"
 
 static cudaStream_t stream_of(const rpo_context *context) {
@@ -16,7 +17,6 @@ static rpo_status allocate(rpo_context *, void **memory, size_t bytes) {
     const cudaError_t error = cudaMalloc(memory, bytes);
     if (error != cudaErrorMemoryAllocation)
         return rpo_cuda_check(error, "allocating device memory");
-    (void)cudaGetLastError(); /* not sticky: the next call starts clean */
     return rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "no device memory for %zu bytes", bytes);
 }
 
@@ -31,7 +31,6 @@ static rpo_status allocate_pinned(rpo_context *, void **memory, size_t bytes) {
     const cudaError_t error = cudaHostAlloc(memory, bytes, cudaHostAllocDefault); /* of whole pages */
     if (error != cudaErrorMemoryAllocation)
         return rpo_cuda_check(error, "allocating pinned memory");
-    (void)cudaGetLastError(); /* not sticky: the next call starts clean */
     return rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "no pinned memory for %zu bytes", bytes);
 }
 
@@ -151,6 +150,22 @@ static size_t cache_bytes(const rpo_context *context) {
 }
 
 extern "C" const rpo_device_ops rpo_cuda_device_ops = {
-    allocate,      release,        copy_in,   copy_out,    allocate_pinned, release_pinned,
-    copy_in_async, copy_out_async, fill,      timer_start, timer_stop,      stamp,
-    stamp_seconds, range_push,     range_pop, copy_device, matmul,          cache_bytes};
+    rpo_cuda_entered<allocate>::call,
+    rpo_cuda_entered<release>::call,
+    rpo_cuda_entered<copy_in>::call,
+    rpo_cuda_entered<copy_out>::call,
+    rpo_cuda_entered<allocate_pinned>::call,
+    rpo_cuda_entered<release_pinned>::call,
+    rpo_cuda_entered<copy_in_async>::call,
+    rpo_cuda_entered<copy_out_async>::call,
+    rpo_cuda_entered<fill>::call,
+    rpo_cuda_entered<timer_start>::call,
+    rpo_cuda_entered<timer_stop>::call,
+    rpo_cuda_entered<stamp>::call,
+    rpo_cuda_entered<stamp_seconds>::call,
+    range_push,
+    range_pop,
+    rpo_cuda_entered<copy_device>::call,
+    rpo_cuda_entered<matmul>::call,
+    cache_bytes,
+};

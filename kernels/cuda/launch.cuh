@@ -17,8 +17,8 @@ struct rpo_launch_choice {
 };
 
 /* Hands the kernel's address and arguments to cudaLaunchKernel, raises the shared memory limit where needed,
- * and with RPO_DEBUG_SYNC=1 waits for the kernel, so that a fault is reported by the launch that caused it.
- */
+ * and with RPO_DEBUG_SYNC=1 waits for the kernel, so that a fault is reported by the launch that caused it. Only what
+ * these calls say themselves is reported: the thread's last error may be the host program's. */
 template <typename... Parameters, typename... Arguments>
 rpo_status rpo_launch(rpo_context *context, const rpo_launch_choice &choice, void (*kernel)(Parameters...),
                       Arguments... arguments) {
@@ -28,18 +28,13 @@ rpo_status rpo_launch(rpo_context *context, const rpo_launch_choice &choice, voi
         rpo_cuda_before_launch(context, choice.name, choice.grid.x, choice.grid.y, choice.grid.z,
                                choice.block.x, choice.block.y, choice.block.z, choice.shared_bytes);
         /* 48 KiB need no leave, static arrays included, which a choice does not count */
-        if (choice.shared_bytes > 32 * 1024) {
-            const cudaError_t error = cudaFuncSetAttribute(
-                kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(choice.shared_bytes));
-            if (error != cudaSuccess)
-                return rpo_cuda_launch_failed(context, choice.name, static_cast<int>(error));
-        }
+        if (choice.shared_bytes > 32 * 1024)
+            RPO_TRY(rpo_cuda_allow_shared(context, choice.name, reinterpret_cast<const void *>(kernel),
+                                          choice.shared_bytes));
         const cudaError_t error =
             cudaLaunchKernel(kernel, choice.grid, choice.block, pointers, choice.shared_bytes,
                              static_cast<cudaStream_t>(context->stream));
-        if (error != cudaSuccess)
-            return rpo_cuda_launch_failed(context, choice.name, static_cast<int>(error));
-        return rpo_cuda_after_launch(context, choice.name);
+        return rpo_cuda_after_launch(context, choice.name, static_cast<int>(error));
     }(static_cast<Parameters>(arguments)...);
 }
 

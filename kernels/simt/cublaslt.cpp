@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "kernels/simt/devices.h"
 #include "kernels/simt/include/cuda_bf16.h"
 #include "kernels/simt/include/cuda_fp16.h"
 
@@ -91,12 +92,18 @@ const char *cublasLtGetStatusString(cublasStatus_t status) {
                                                       : "CUBLAS_STATUS_INVALID_VALUE";
 }
 
+/* A handle is its device's: products go wrong on another. */
+struct cublasLtContext {
+    int device;
+};
+
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle) {
-    *handle = nullptr;
+    *handle = new cublasLtContext{simt::use_current_device()};
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtDestroy(cublasLtHandle_t) {
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
+    delete handle;
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -161,10 +168,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDescOpaque_t *description, const void *alpha,
-                              const void *a, cublasLtMatrixLayoutOpaque_t *a_layout, const void *b,
-                              cublasLtMatrixLayoutOpaque_t *b_layout, const void *beta, const void *c,
-                              cublasLtMatrixLayoutOpaque_t *c_layout, void *d,
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDescOpaque_t *description,
+                              const void *alpha, const void *a, cublasLtMatrixLayoutOpaque_t *a_layout,
+                              const void *b, cublasLtMatrixLayoutOpaque_t *b_layout, const void *beta,
+                              const void *c, cublasLtMatrixLayoutOpaque_t *c_layout, void *d,
                               cublasLtMatrixLayoutOpaque_t *d_layout, const cublasLtMatmulAlgo_t *algo,
                               void *workspace, size_t workspace_size, cudaStream_t stream) {
     const bool a_transposed = description->transpose_a == CUBLAS_OP_T,
@@ -173,6 +180,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDescOpaque_t *desc
                    k = a_transposed ? a_layout->rows : a_layout->columns;
     const uint64_t n = b_transposed ? b_layout->rows : b_layout->columns,
                    b_k = b_transposed ? b_layout->columns : b_layout->rows;
+    if (handle->device != simt::use_current_device())
+        return CUBLAS_STATUS_EXECUTION_FAILED;
     if (k != b_k || d_layout->rows != m || d_layout->columns != n || c_layout->rows != m ||
         c_layout->columns != n)
         return CUBLAS_STATUS_INVALID_VALUE;

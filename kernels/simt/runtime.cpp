@@ -2,27 +2,28 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <vector>
 
-#include "kernels/simt/include/cuda_runtime.h"
+#include "kernels/simt/devices.h"
 #include "kernels/simt/include/nvtx3/nvToolsExt.h"
 
 namespace {
 
-cudaError_t last_error = cudaSuccess;
-char last_message[600] = "";
-const char *next_name = "?";
+using simt::failed;
 
-cudaError_t failed(cudaError_t error) {
-    if (error != cudaSuccess)
-        last_error = error;
-    return error;
-}
+thread_local char last_message[600] = "";
+thread_local const char *next_name = "?";
+std::mutex one_grid; /* one at a time, whichever thread launched it */
+thread_local int last_device = -1;
 
 } // namespace
 
-struct CUstream_st {};
+struct CUstream_st {
+    int device;
+};
 
 struct CUgraph_st {
     std::vector<std::function<cudaError_t()>> work;
@@ -51,6 +52,14 @@ cudaError_t refused_while_capturing() {
 
 namespace simt {
 
+int device_of(cudaStream_t stream) {
+    return stream == nullptr ? use_current_device() : stream->device;
+}
+
+int device_of_last_launch() {
+    return last_device;
+}
+
 cudaError_t enqueue(cudaStream_t stream, std::function<cudaError_t()> work) {
     if (captured == nullptr)
         return work();
@@ -75,6 +84,8 @@ const char *next_launch_name() {
 cudaError_t launch_erased(const char *name, dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void *),
                           void *argument) {
     const Launch launch = {name, {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes};
+    const std::lock_guard<std::mutex> guard(one_grid);
+    last_device = current_device();
     const char *fault = run_grid(launch, body, argument);
     if (fault == nullptr)
         return cudaSuccess;
@@ -100,6 +111,8 @@ const char *cudaGetErrorName(cudaError_t error) {
         return "cudaErrorInvalidDevice";
     case cudaErrorNotSupported:
         return "cudaErrorNotSupported";
+    case cudaErrorInvalidResourceHandle:
+        return "cudaErrorInvalidResourceHandle";
     case cudaErrorLaunchFailure:
         return "cudaErrorLaunchFailure";
     case cudaErrorStreamCaptureUnsupported:
@@ -117,67 +130,6 @@ const char *cudaGetErrorString(cudaError_t error) {
                                                                       : cudaGetErrorName(error);
 }
 
-cudaError_t cudaGetLastError() {
-    const cudaError_t error = last_error;
-    last_error = cudaSuccess;
-    return error;
-}
-
-cudaError_t cudaPeekAtLastError() {
-    return last_error;
-}
-
-cudaError_t cudaGetDeviceCount(int *count) {
-    *count = 1;
-    return cudaSuccess;
-}
-
-cudaError_t cudaGetDevice(int *device) {
-    *device = 0;
-    return cudaSuccess;
-}
-
-cudaError_t cudaSetDevice(int device) {
-    return failed(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
-}
-
-/* The figures of a small sm_80: launch choices made from them lead to grids a CPU can run. */
-cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device) {
-    if (device != 0)
-        return failed(cudaErrorInvalidDevice);
-    switch (attribute) {
-    case cudaDevAttrMultiProcessorCount:
-        *value = 4;
-        return cudaSuccess;
-    case cudaDevAttrL2CacheSize:
-        *value = 1 << 20;
-        return cudaSuccess;
-    case cudaDevAttrComputeCapabilityMajor:
-        *value = 8;
-        return cudaSuccess;
-    case cudaDevAttrComputeCapabilityMinor:
-        *value = 0;
-        return cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-        *value = 163 * 1024;
-        return cudaSuccess;
-    }
-    return failed(cudaErrorInvalidValue);
-}
-
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
-    if (device != 0)
-        return failed(cudaErrorInvalidDevice);
-    *properties = cudaDeviceProp{};
-    snprintf(properties->name, sizeof properties->name, "simt (CUDA sources on the CPU)");
-    properties->totalGlobalMem = size_t{4} << 30;
-    properties->major = 8;
-    properties->multiProcessorCount = 4;
-    properties->l2CacheSize = 1 << 20;
-    properties->sharedMemPerBlockOptin = 163 * 1024;
-    return cudaSuccess;
-}
-
 cudaError_t cudaRuntimeGetVersion(int *version) {
     *version = 0;
     return cudaSuccess;
@@ -188,26 +140,70 @@ cudaError_t cudaDriverGetVersion(int *version) {
     return cudaSuccess;
 }
 
-cudaError_t cudaMalloc(void **memory, size_t size) {
-    if (refused_while_capturing() != cudaSuccess)
-        return last_error;
-    *memory = size == 0 ? nullptr : aligned_alloc(256, (size + 255) / 256 * 256);
-    return *memory == nullptr && size > 0 ? failed(cudaErrorMemoryAllocation) : cudaSuccess;
+namespace {
+
+struct Block {
+    size_t size;
+    cudaMemoryType type;
+    int device;
+};
+
+std::mutex blocks_lock;
+std::map<const char *, Block> blocks; /* what the runtime has given out */
+
+cudaError_t give_out(void **memory, size_t size, cudaMemoryType type) {
+    *memory = nullptr;
+    const int device = simt::use_current_device();
+    const cudaError_t refused = refused_while_capturing();
+    if (refused != cudaSuccess || size == 0)
+        return refused;
+    *memory = size > simt::kMemoryBytes ? nullptr : aligned_alloc(256, (size + 255) / 256 * 256);
+    if (*memory == nullptr)
+        return failed(cudaErrorMemoryAllocation);
+    const std::lock_guard<std::mutex> guard(blocks_lock);
+    blocks[static_cast<const char *>(*memory)] = {size, type, device};
+    return cudaSuccess;
 }
 
-cudaError_t cudaFree(void *memory) {
-    if (refused_while_capturing() != cudaSuccess)
-        return last_error;
+cudaError_t take_back(void *memory, cudaMemoryType type) {
+    const cudaError_t refused = refused_while_capturing();
+    if (refused != cudaSuccess || memory == nullptr)
+        return refused;
+    const std::lock_guard<std::mutex> guard(blocks_lock);
+    const auto found = blocks.find(static_cast<const char *>(memory));
+    if (found == blocks.end() || found->second.type != type)
+        return failed(cudaErrorInvalidValue);
+    blocks.erase(found);
     free(memory);
     return cudaSuccess;
 }
 
+} // namespace
+
+cudaError_t cudaMalloc(void **memory, size_t size) {
+    return give_out(memory, size, cudaMemoryTypeDevice);
+}
+
+cudaError_t cudaFree(void *memory) {
+    return take_back(memory, cudaMemoryTypeDevice);
+}
+
 cudaError_t cudaHostAlloc(void **memory, size_t size, unsigned) {
-    return cudaMalloc(memory, size);
+    return give_out(memory, size, cudaMemoryTypeHost);
 }
 
 cudaError_t cudaFreeHost(void *memory) {
-    return cudaFree(memory);
+    return take_back(memory, cudaMemoryTypeHost);
+}
+
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *memory) {
+    const char *at = static_cast<const char *>(memory);
+    *attributes = {cudaMemoryTypeUnregistered, -1};
+    const std::lock_guard<std::mutex> guard(blocks_lock);
+    auto found = blocks.upper_bound(at);
+    if (found != blocks.begin() && at < (--found)->first + found->second.size)
+        *attributes = {found->second.type, found->second.device};
+    return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind, cudaStream_t stream) {
@@ -235,7 +231,7 @@ cudaError_t cudaMemset(void *memory, int value, size_t size) {
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-    *stream = new CUstream_st{};
+    *stream = new CUstream_st{simt::use_current_device()};
     return cudaSuccess;
 }
 
@@ -297,11 +293,12 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
 }
 
 struct CUevent_st {
+    int device;
     std::chrono::steady_clock::time_point time;
 };
 
 cudaError_t cudaEventCreate(cudaEvent_t *event) {
-    *event = new CUevent_st{};
+    *event = new CUevent_st{simt::use_current_device(), {}};
     return cudaSuccess;
 }
 
@@ -310,7 +307,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
     return cudaSuccess;
 }
 
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    if (simt::device_of(stream) != event->device)
+        return failed(cudaErrorInvalidResourceHandle);
     event->time = std::chrono::steady_clock::now();
     return cudaSuccess;
 }

@@ -1,7 +1,7 @@
 /*
  * cuda_runtime.h - simt's stand-in for the toolkit's header: the part of the CUDA runtime that the backend's
- * host code calls, carried out on the CPU. Device memory is ordinary memory (so AddressSanitizer guards it),
- * a stream does everything at once and in order. One stream at a time may be captured: what is enqueued on it is
+ * host code calls, carried out on the CPU. There are two devices, and a current one per thread. Device memory is ordinary
+ * memory (so AddressSanitizer guards it), a stream does everything at once and in order. One stream at a time may be captured: what is enqueued on it is
  * recorded, and calls that a capture does not allow (waiting, allocating, the default stream) fail as CUDA's do.
  */
 #ifndef RPO_SIMT_CUDA_RUNTIME_H
@@ -21,6 +21,7 @@ enum cudaError_t {
     cudaErrorInvalidConfiguration = 9,
     cudaErrorNoDevice = 100,
     cudaErrorInvalidDevice = 101,
+    cudaErrorInvalidResourceHandle = 400,
     cudaErrorLaunchFailure = 719,
     cudaErrorNotSupported = 801,
     cudaErrorStreamCaptureUnsupported = 900,
@@ -44,6 +45,13 @@ enum cudaDeviceAttr {
     cudaDevAttrComputeCapabilityMinor = 76,
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 97
 };
+#define CUDART_VERSION 13000
+enum { cudaEnableDefault = 0 };
+enum cudaDriverEntryPointQueryResult {
+    cudaDriverEntryPointSuccess = 0,
+    cudaDriverEntryPointSymbolNotFound = 1
+};
+enum cudaMemoryType { cudaMemoryTypeUnregistered = 0, cudaMemoryTypeHost = 1, cudaMemoryTypeDevice = 2 };
 enum cudaFuncAttribute {
     cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
     cudaFuncAttributePreferredSharedMemoryCarveout = 9
@@ -61,6 +69,16 @@ struct cudaDeviceProp {
     size_t sharedMemPerBlockOptin;
 };
 
+struct cudaPointerAttributes {
+    cudaMemoryType type;
+    int device;
+};
+
+struct cudaFuncAttributes {
+    size_t sharedSizeBytes; /* of static arrays */
+    int maxDynamicSharedSizeBytes;
+};
+
 const char *cudaGetErrorName(cudaError_t error);
 const char *cudaGetErrorString(cudaError_t error); /* of a failed launch: what simt found */
 cudaError_t cudaGetLastError();
@@ -72,6 +90,12 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
 cudaError_t cudaRuntimeGetVersion(int *version);
 cudaError_t cudaDriverGetVersion(int *version);
+cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned version,
+                                             unsigned long long flags,
+                                             cudaDriverEntryPointQueryResult *result);
+cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value);
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *kernel);
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *memory);
 cudaError_t cudaMalloc(void **memory, size_t size);
 cudaError_t cudaFree(void *memory);
 cudaError_t cudaHostAlloc(void **memory, size_t size, unsigned flags);
@@ -104,6 +128,10 @@ template <typename T> cudaError_t cudaMalloc(T **memory, size_t size) {
 
 namespace simt {
 
+int device_of(cudaStream_t stream);
+cudaError_t refused_launch(const void *kernel, size_t shared_bytes, cudaStream_t stream); /* devices.h */
+int device_of_last_launch();
+
 /* Does the work, or records it where `stream` is being captured. */
 cudaError_t enqueue(cudaStream_t stream, std::function<cudaError_t()> work);
 
@@ -134,6 +162,10 @@ Call<Parameters...> call_of(void (*kernel)(Parameters...), void **arguments, std
 template <typename... Parameters>
 cudaError_t cudaLaunchKernel(void (*kernel)(Parameters...), dim3 grid, dim3 block, void **arguments,
                              size_t shared_bytes = 0, cudaStream_t stream = nullptr) {
+    const cudaError_t refused =
+        simt::refused_launch(reinterpret_cast<const void *>(kernel), shared_bytes, stream);
+    if (refused != cudaSuccess)
+        return refused;
     auto call = simt::call_of(kernel, arguments, std::index_sequence_for<Parameters...>());
     const char *name = simt::next_launch_name();
     return simt::enqueue(stream, [=]() mutable {
@@ -141,8 +173,14 @@ cudaError_t cudaLaunchKernel(void (*kernel)(Parameters...), dim3 grid, dim3 bloc
     });
 }
 
-template <typename Kernel> cudaError_t cudaFuncSetAttribute(Kernel *, cudaFuncAttribute, int) {
-    return cudaSuccess;
+template <typename... Parameters>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute attribute, int value) {
+    return cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), attribute, value);
+}
+
+template <typename... Parameters>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, void (*kernel)(Parameters...)) {
+    return cudaFuncGetAttributes(attributes, reinterpret_cast<const void *>(kernel));
 }
 
 template <typename Kernel>
