@@ -19,6 +19,36 @@ typedef struct loop_memory {
     int64_t tokens;
 } loop_memory;
 
+/* ---- the watch over the figures ---- */
+
+/* Mean labels of a chosen response; 1 where there is none. */
+static double chosen_tokens(const rpo_dataset *dataset) {
+    int64_t labels = 0, responses = 0;
+    for (int64_t i = 0; dataset != NULL && i < rpo_dataset_size(dataset); ++i) {
+        const rpo_sequence *chosen = &rpo_dataset_record(dataset, i)->chosen;
+        if (chosen->tokens == NULL)
+            continue;
+        labels += chosen->length - chosen->prompt_length;
+        ++responses;
+    }
+    return responses > 0 ? (double)labels / (double)responses : 1.0;
+}
+
+static void begin_watch(rpo_loop *loop) {
+    const rpo_watch_options options = {
+        .beta = loop->inputs->config->loss.beta,
+        .train_tokens = chosen_tokens(loop->train.dataset),
+        .eval_tokens = chosen_tokens(loop->eval.dataset),
+        .starts_at_reference = loop->starts_at_reference,
+    };
+    rpo_watch_begin(&loop->watch, &options, loop->metrics);
+}
+
+/* Pairs among `records` of a dataset, as far as figures compare them. */
+static int64_t count_pairs(const rpo_dataset *dataset, int64_t records) {
+    return rpo_dataset_is_paired(dataset) ? records : records / 2;
+}
+
 /* ---- evaluation ---- */
 
 static void say_evaluation(const rpo_loop *loop, const rpo_figures *figures) {
@@ -40,6 +70,8 @@ static rpo_status evaluate(rpo_loop *loop) {
     if (loop->state->step == 0)
         loop->state->before = loop->state->latest;
     say_evaluation(loop, &row.figures);
+    rpo_watch_evaluation(&loop->watch, row.step, &loop->state->before, &row.figures,
+                         count_pairs(loop->eval.dataset, rpo_dataset_size(loop->eval.dataset)));
     return rpo_metrics_write(loop->metrics, &row);
 }
 
@@ -178,6 +210,7 @@ static rpo_status train_step(rpo_loop *loop, loop_memory *memory) {
     }
     RPO_TRY(rpo_metrics_write(loop->metrics, &row));
     show_step(loop, memory, &row);
+    rpo_watch_step(&loop->watch, row.step, &row.figures, count_pairs(loop->train.dataset, place.count));
     return RPO_OK;
 }
 
@@ -259,6 +292,7 @@ static rpo_status run_steps(rpo_loop *loop, loop_memory *memory) {
 
 rpo_status rpo_loop_run(rpo_loop *loop) {
     loop_memory memory = {.order_epoch = -1, .saved_step = loop->state->step > 0 ? loop->state->step : -1};
+    begin_watch(loop);
     const rpo_status status = run_steps(loop, &memory);
     rpo_metrics_progress_end(loop->metrics);
     rpo_free(memory.order);

@@ -4,6 +4,7 @@
 
 #include "host/checkpoint/checkpoint.h"
 #include "host/run/inputs.h"
+#include "host/run/watch.h"
 #include "host/train/optimizer.h"
 #include "host/train/schedule.h"
 
@@ -17,6 +18,7 @@ typedef struct rpo_loop {
     rpo_schedule schedule;
     rpo_trainer_state *state; /* where the run stands; advanced by every step */
     rpo_metrics *metrics;
+    rpo_watch watch;          /* begun by rpo_loop_run */
     bool starts_at_reference; /* the policy begins as its own reference: the first loss is known */
 } rpo_loop;
 

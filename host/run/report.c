@@ -118,6 +118,12 @@ void rpo_report_closing(rpo_metrics *metrics, const rpo_inputs *inputs, const rp
     rpo_metrics_say(metrics, "  %-24s %12s %12s",
                     inputs->eval != NULL ? "held out" : "training batch (first, last)", "before", "after");
     say_closing_table(metrics, &state->before, &state->latest);
+    if (state->latest.rewards_chosen < state->before.rewards_chosen &&
+        state->latest.rewards_margins > state->before.rewards_margins)
+        rpo_metrics_say(
+            metrics,
+            "  (chosen responses became less likely, rejected ones even less: usual for losses that compare\n"
+            "  the two, since they reward the distance and hold neither in its place)");
     if (state->before.rewards_margins == 0 && state->before.rewards_accuracies == 0)
         rpo_metrics_say(metrics,
                         "  (before training the policy is its own reference: all rewards are 0, none wins)");

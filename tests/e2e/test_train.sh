@@ -34,6 +34,7 @@ for kind in rpo-paired rpo-unpaired rpo-uniform rpo-diagonal dpo cdpo ipo kto-si
     check_run run-$kind $kind
     expect_in "held out" log
     expect_in "run-$kind/final" log
+    ! grep -q "warning" log || fail "$kind: a healthy run is warned of: $(grep warning log)"
     case $kind in
     sft) ! grep -q rewards run-sft/metrics.jsonl || fail "sft: has no rewards" ;;
     *)
@@ -203,6 +204,19 @@ expect_code 0 log "$rpo" train config.json --set run.dir=full --set train.max_st
 expect_code 0 log "$rpo" train config.json --set model.init=null --set model.path=run-sft/final --set run.dir=after-sft
 expect_code 0 log "$rpo" train config.json --set reference.path=run-sft/final --set run.dir=other-reference
 expect_in "reference  run-sft/final" log
+
+# ---- a run that goes wrong: one word, once, for each sign of it ----
+expect_code 0 log "$rpo" train config.json --set loss.kind=dpo --set run.dir=forgets --set train.max_steps=60 \
+    --set train.optimizer=rmsprop --set train.learning_rate=0.1
+[ "$(grep -c "warning: step [0-9]*: .*, chosen responses have lost [0-9.]* nats a token since the start" log)" = 1 ] ||
+    fail "chosen responses are forgotten: $(cat log)"
+expect_in "(chosen responses became less likely, rejected ones even less:" log
+expect_in "warning: step" forgets/log.txt
+sed 's/"chosen"/"other"/;s/"rejected"/"chosen"/;s/"other"/"rejected"/' eval.jsonl >swapped.jsonl
+expect_code 0 log "$rpo" train config.json --set run.dir=opposite --set data.eval=swapped.jsonl
+[ "$(grep -c "warning: step 5: held out, the reward accuracy is 0.0 %, below the 50.0 % of guessing" log)" = 1 ] ||
+    fail "swapped responses are not noticed: $(cat log)"
+[ "$(grep -c warning log)" = 1 ] || fail "warned of more than once: $(cat log)"
 
 # ---- a run that diverges stops and says so ----
 # A decay of 100 at a rate of 100 multiplies every weight by about -10,000 a step.
