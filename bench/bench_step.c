@@ -17,8 +17,8 @@ typedef struct step_case {
     float *sequence_gradients; /* [2 pairs] */
     float *square_average;     /* of RMSprop, one a parameter */
     float loss;
-    void *workspace;
-    size_t workspace_size;
+    void *workspace, *norm_workspace;
+    size_t workspace_size, norm_workspace_size;
 } step_case;
 
 typedef struct step_size {
@@ -88,10 +88,13 @@ static rpo_status step_case_new(step_case *one, rpo_context *context, const step
     const rpo_loss_options options = loss_options();
     RPO_TRY(rpo_contrast_loss_workspace_size(context, &one->workspace_size, &inputs, &options));
     one->workspace = rpo_alloc_array(one->workspace_size, 1);
-    return one->workspace != NULL ? RPO_OK : RPO_ERROR_OUT_OF_MEMORY;
+    one->norm_workspace_size = context->backend->optimizer.grad_norm_workspace_size(context, count);
+    one->norm_workspace = rpo_alloc_array(one->norm_workspace_size, 1);
+    return one->workspace != NULL && one->norm_workspace != NULL ? RPO_OK : RPO_ERROR_OUT_OF_MEMORY;
 }
 
 static void step_case_free(step_case *one) {
+    rpo_free(one->norm_workspace);
     rpo_free(one->workspace);
     rpo_free(one->square_average);
     rpo_free(one->sequence_gradients);
@@ -104,20 +107,20 @@ static void step_case_free(step_case *one) {
 static rpo_status update(step_case *one) {
     float *gradients = NULL;
     int64_t count = 0;
-    double squares = 0.0;
-    const double max_norm = 10.0;
     RPO_TRY(rpo_model_gradients(one->model, &gradients, &count));
     const rpo_optimizer_ops *ops = &one->context->backend->optimizer;
-    RPO_TRY(ops->sum_of_squares(one->context, &squares, gradients, count));
-    const double norm = sqrt(squares);
-    const rpo_optimizer_options options = {.learning_rate = 5e-7f,
-                                           .alpha = 0.99f,
-                                           .eps = 1e-8f,
-                                           .gradient_scale =
-                                               norm > max_norm ? (float)(max_norm / norm) : 1.0f,
-                                           .step = 1};
-    return ops->rmsprop(one->context, rpo_model_weights(one->model, &count), one->square_average, gradients,
-                        count, &options);
+    const rpo_optimizer_run all = {.first = 0, .count = count};
+    const rpo_optimizer_arrays arrays = {.master = rpo_model_weights(one->model, &count),
+                                         .gradients = gradients,
+                                         .moments = {one->square_average},
+                                         .runs = &all,
+                                         .num_runs = 1,
+                                         .count = count};
+    const rpo_optimizer_options options = {.learning_rate = 5e-7f, .alpha = 0.99f, .eps = 1e-8f};
+    rpo_step_control control = {0};
+    RPO_TRY(ops->grad_norm(one->context, &control, gradients, count, &one->loss, 1, 10.0f,
+                           one->norm_workspace, one->norm_workspace_size));
+    return ops->rmsprop(one->context, &arrays, &control, &options);
 }
 
 static rpo_status step_run(void *state) {

@@ -29,8 +29,7 @@ static void cut_layer(rpo_layer_activations *layer, cutter *from, const rpo_mode
     layer->residual_middle = for_backward ? cut(from, tokens, config->hidden_size) : layer->residual_in;
     layer->qkv = cut(from, tokens, model->qkv_size);
     layer->attention = cut(from, tokens, model->query_size);
-    layer->gate = cut(from, tokens, config->intermediate_size);
-    layer->up = cut(from, tokens, config->intermediate_size);
+    layer->gate_up = cut(from, tokens, 2 * config->intermediate_size);
     layer->attention_rms = for_backward ? cut(from, tokens, 1) : NULL;
     layer->mlp_rms = for_backward ? cut(from, tokens, 1) : NULL;
     layer->logsumexp = for_backward ? cut(from, tokens, config->num_attention_heads) : NULL;
@@ -48,7 +47,7 @@ static void cut_all(rpo_activations *all, cutter *from, const rpo_model *model, 
     all->final_rms = for_backward ? cut(from, tokens, 1) : NULL;
     all->norm = cut(from, tokens, config->hidden_size);
     all->final_hidden = for_backward ? cut(from, tokens, config->hidden_size) : all->norm;
-    all->product = for_backward ? cut(from, tokens, config->intermediate_size) : all->layers[0].gate;
+    all->product = cut(from, tokens, config->intermediate_size);
     all->grad_residual = for_backward ? cut(from, tokens, config->hidden_size) : NULL;
     all->grad_norm = for_backward ? cut(from, tokens, config->hidden_size) : NULL;
     all->grad_qkv = for_backward ? cut(from, tokens, model->qkv_size) : NULL;

@@ -15,10 +15,29 @@ rpo_linear_shape rpo_model_linear_shape(const rpo_model *model, int64_t rows, in
     };
 }
 
+rpo_norm_shape rpo_model_norm_shape(const rpo_model *model, int64_t rows) {
+    return (rpo_norm_shape){
+        .rows = rows,
+        .hidden_size = model->config.hidden_size,
+        .eps = (float)model->config.rms_norm_eps,
+        .dtype = RPO_FLOAT32,
+    };
+}
+
+/* Queries and keys of a row of qkv. */
+rpo_rope_shape rpo_model_rope_shape(const rpo_model *model, int64_t rows) {
+    return (rpo_rope_shape){
+        .rows = rows,
+        .num_heads = model->config.num_attention_heads + model->config.num_key_value_heads,
+        .head_dim = model->config.head_dim,
+        .stride = model->qkv_size,
+        .dtype = RPO_FLOAT32,
+    };
+}
+
 rpo_attention_shape rpo_model_attention_shape(const rpo_model *model, const rpo_batch *batch) {
     return (rpo_attention_shape){
         .rows = batch->num_tokens,
-        .num_sequences = batch->num_sequences,
         .num_heads = model->config.num_attention_heads,
         .num_kv_heads = model->config.num_key_value_heads,
         .head_dim = model->config.head_dim,
@@ -91,8 +110,8 @@ static rpo_status reserve_rope(rpo_model *model, const rpo_batch *batch) {
 
 static rpo_status rmsnorm(const rpo_model *model, float *out, float *inverse_rms, const float *x,
                           const float *weight, int64_t rows) {
-    return model->ops->rmsnorm(model->context, out, inverse_rms, x, weight, rows, model->config.hidden_size,
-                               (float)model->config.rms_norm_eps, RPO_FLOAT32);
+    const rpo_norm_shape shape = rpo_model_norm_shape(model, rows);
+    return model->ops->rmsnorm(model->context, out, inverse_rms, x, weight, &shape);
 }
 
 /* residual_middle = residual_in + attention(norm(residual_in)) */
@@ -115,13 +134,14 @@ static rpo_status attention_block(rpo_model *model, const rpo_batch *batch, int6
     RPO_TRY(ops->linear(model->context, kept->qkv + model->query_size + model->key_size, norm,
                         rpo_layer_weight(model, layer, RPO_LAYER_VALUE), NULL, &into));
 
-    RPO_TRY(ops->rope(model->context, kept->qkv, model->qkv_size, model->rope, batch->positions, rows,
-                      model->config.num_attention_heads + model->config.num_key_value_heads,
-                      model->config.head_dim, false, RPO_FLOAT32));
+    const rpo_rope_shape rotated = rpo_model_rope_shape(model, rows);
+    RPO_TRY(ops->rope(model->context, kept->qkv, model->rope, batch->positions, &rotated, false));
+    const rpo_segments segments = rpo_batch_segments(batch);
     const rpo_attention_shape shape = rpo_model_attention_shape(model, batch);
-    RPO_TRY(rpo_model_reserve_workspace(model, ops->attention_workspace_size(model->context, &shape, false)));
-    RPO_TRY(ops->attention(model->context, kept->attention, kept->logsumexp, kept->qkv, batch->cu_seqlens,
-                           &shape, model->workspace, model->workspace_size));
+    RPO_TRY(rpo_model_reserve_workspace(
+        model, ops->attention_workspace_size(model->context, &segments, &shape, false)));
+    RPO_TRY(ops->attention(model->context, kept->attention, kept->logsumexp, kept->qkv, &segments, &shape,
+                           model->workspace, model->workspace_size));
     const rpo_linear_shape out = rpo_model_linear_shape(model, rows, model->query_size, hidden);
     return ops->linear(model->context, kept->residual_middle, kept->attention,
                        rpo_layer_weight(model, layer, RPO_LAYER_OUTPUT), kept->residual_in, &out);
@@ -136,15 +156,16 @@ static rpo_status mlp_block(rpo_model *model, const rpo_batch *batch, int64_t la
     const int64_t rows = batch->num_tokens;
     const int64_t hidden = model->config.hidden_size;
     const int64_t intermediate = model->config.intermediate_size;
-    const rpo_linear_shape into = rpo_model_linear_shape(model, rows, hidden, intermediate);
+    rpo_linear_shape into = rpo_model_linear_shape(model, rows, hidden, intermediate);
+    into.out_stride = 2 * intermediate;
     const rpo_linear_shape out = rpo_model_linear_shape(model, rows, intermediate, hidden);
     RPO_TRY(rmsnorm(model, norm, kept->mlp_rms, kept->residual_middle,
                     rpo_layer_weight(model, layer, RPO_LAYER_MLP_NORM), rows));
-    RPO_TRY(ops->linear(model->context, kept->gate, norm, rpo_layer_weight(model, layer, RPO_LAYER_GATE),
+    RPO_TRY(ops->linear(model->context, kept->gate_up, norm, rpo_layer_weight(model, layer, RPO_LAYER_GATE),
                         NULL, &into));
-    RPO_TRY(ops->linear(model->context, kept->up, norm, rpo_layer_weight(model, layer, RPO_LAYER_UP), NULL,
-                        &into));
-    RPO_TRY(ops->swiglu(model->context, product, kept->gate, kept->up, rows * intermediate, RPO_FLOAT32));
+    RPO_TRY(ops->linear(model->context, kept->gate_up + intermediate, norm,
+                        rpo_layer_weight(model, layer, RPO_LAYER_UP), NULL, &into));
+    RPO_TRY(ops->swiglu(model->context, product, kept->gate_up, rows, intermediate, RPO_FLOAT32));
     return ops->linear(model->context, next_residual, product, rpo_layer_weight(model, layer, RPO_LAYER_DOWN),
                        kept->residual_middle, &out);
 }
@@ -157,9 +178,10 @@ static rpo_status run_layers(rpo_model *model, const rpo_batch *batch, bool keep
     RPO_TRY(check_batch(model, batch));
     RPO_TRY(rpo_activations_prepare(model, rows, keep_activations));
     RPO_TRY(reserve_rope(model, batch));
+    const rpo_embedding_shape embedding = {rows, model->config.vocab_size, model->config.hidden_size,
+                                           RPO_FLOAT32};
     RPO_TRY(model->ops->embedding(model->context, all->layers[0].residual_in,
-                                  model->weights + model->parameters.embedding, batch->tokens, rows,
-                                  model->config.hidden_size, RPO_FLOAT32));
+                                  model->weights + model->parameters.embedding, batch->tokens, &embedding));
     for (int64_t layer = 0; layer < model->config.num_hidden_layers; ++layer) {
         const bool is_last = layer + 1 == model->config.num_hidden_layers;
         RPO_TRY(attention_block(model, batch, layer));

@@ -45,7 +45,7 @@ typedef struct rpo_layer_activations {
     float *logsumexp;       /* [T][heads] */
     float *residual_middle; /* [T][hidden] */
     float *mlp_rms;         /* [T] */
-    float *gate, *up;       /* [T][intermediate] */
+    float *gate_up;         /* [T][2 * intermediate] */
 } rpo_layer_activations;
 
 typedef struct rpo_activations {
@@ -110,6 +110,8 @@ rpo_status rpo_model_new(rpo_model **model, rpo_context *context, const rpo_mode
 
 /* ---- forward.c and backward.c ---- */
 
+rpo_norm_shape rpo_model_norm_shape(const rpo_model *model, int64_t rows);
+rpo_rope_shape rpo_model_rope_shape(const rpo_model *model, int64_t rows);
 rpo_linear_shape rpo_model_linear_shape(const rpo_model *model, int64_t rows, int64_t in, int64_t out);
 rpo_attention_shape rpo_model_attention_shape(const rpo_model *model, const rpo_batch *batch);
 rpo_linear_logprob_shape rpo_model_head_shape(const rpo_model *model, const rpo_batch *batch);

@@ -7,19 +7,33 @@
 
 /* The defaults of torch.optim, which the published runs used. */
 static const rpo_optimizer_options torch_defaults = {
-    .beta1 = 0.9f, .beta2 = 0.999f, .alpha = 0.99f, .eps = 1e-8f, .gradient_scale = 1.0f};
+    .beta1 = 0.9f, .beta2 = 0.999f, .alpha = 0.99f, .eps = 1e-8f};
 
 int rpo_optimizer_num_moments(rpo_optimizer_kind kind) {
     return kind == RPO_OPTIMIZER_ADAMW ? 2 : 1;
+}
+
+static rpo_status make_runs(rpo_optimizer *optimizer, const rpo_model *model, float weight_decay) {
+    const rpo_parameter *parameters = rpo_model_parameters(model, &optimizer->num_runs);
+    optimizer->runs = rpo_calloc_array(optimizer->num_runs, sizeof *optimizer->runs);
+    if (optimizer->runs == NULL)
+        return rpo_error_prefix(RPO_ERROR_OUT_OF_MEMORY, "runs of the optimizer: ");
+    for (size_t i = 0; i < optimizer->num_runs; ++i)
+        optimizer->runs[i] = (rpo_optimizer_run){
+            .first = parameters[i].offset,
+            .count = parameters[i].count,
+            .weight_decay = parameters[i].decay ? weight_decay : 0.0f,
+        };
+    return RPO_OK;
 }
 
 rpo_status rpo_optimizer_create(rpo_optimizer *optimizer, const rpo_optimizer_settings *settings,
                                 rpo_model *model) {
     *optimizer = (rpo_optimizer){
         .kind = settings->kind,
-        .weight_decay = settings->weight_decay,
         .max_grad_norm = settings->max_grad_norm,
     };
+    RPO_TRY(make_runs(optimizer, model, (float)settings->weight_decay));
     optimizer->state.kind = optimizer->kind == RPO_OPTIMIZER_ADAMW ? "adamw" : "rmsprop";
     (void)rpo_model_weights(model, &optimizer->state.count);
     for (int i = 0; i < rpo_optimizer_num_moments(optimizer->kind); ++i) {
@@ -33,30 +47,28 @@ rpo_status rpo_optimizer_create(rpo_optimizer *optimizer, const rpo_optimizer_se
 }
 
 void rpo_optimizer_free(rpo_optimizer *optimizer) {
+    rpo_free(optimizer->runs);
+    optimizer->runs = NULL;
     rpo_free(optimizer->state.moments[0]);
     rpo_free(optimizer->state.moments[1]);
     optimizer->state.moments[0] = optimizer->state.moments[1] = NULL;
 }
 
 rpo_status rpo_optimizer_grad_norm(double *norm, rpo_context *context, rpo_model *model) {
+    const rpo_optimizer_ops *ops = &context->backend->optimizer;
     float *gradients = NULL;
     int64_t count = 0;
-    double sum = 0;
     RPO_TRY(rpo_model_gradients(model, &gradients, &count));
-    RPO_TRY(context->backend->optimizer.sum_of_squares(context, &sum, gradients, count));
-    *norm = sqrt(sum);
-    return RPO_OK;
-}
-
-static rpo_status update_range(rpo_optimizer *optimizer, rpo_context *context, float *weights,
-                               const float *gradients, int64_t first, int64_t count,
-                               const rpo_optimizer_options *options) {
-    const rpo_optimizer_ops *ops = &context->backend->optimizer;
-    float *const *moments = optimizer->state.moments;
-    if (optimizer->kind == RPO_OPTIMIZER_ADAMW)
-        return ops->adamw(context, weights + first, moments[0] + first, moments[1] + first, gradients + first,
-                          count, options);
-    return ops->rmsprop(context, weights + first, moments[0] + first, gradients + first, count, options);
+    const size_t size = ops->grad_norm_workspace_size(context, count);
+    void *workspace = rpo_alloc_array(size, 1);
+    if (workspace == NULL)
+        return rpo_error_prefix(RPO_ERROR_OUT_OF_MEMORY, "workspace of the gradient norm: ");
+    rpo_step_control control = {0};
+    const rpo_status status =
+        ops->grad_norm(context, &control, gradients, count, NULL, 0, 0.0f, workspace, size);
+    *norm = control.grad_norm;
+    rpo_free(workspace);
+    return status;
 }
 
 /* torch.nn.utils.clip_grad_norm_: max_norm / (norm + 1e-6), never above 1. */
@@ -69,21 +81,25 @@ static float clip_scale(double max_norm, double norm) {
 
 rpo_status rpo_optimizer_update(rpo_optimizer *optimizer, rpo_context *context, rpo_model *model,
                                 double grad_norm, double learning_rate, int64_t update) {
+    const rpo_optimizer_ops *ops = &context->backend->optimizer;
     float *gradients = NULL;
     int64_t total = 0;
     RPO_TRY(rpo_model_gradients(model, &gradients, &total));
-    float *weights = rpo_model_weights(model, &total);
+    const rpo_optimizer_arrays arrays = {
+        .master = rpo_model_weights(model, &total),
+        .gradients = gradients,
+        .moments = {optimizer->state.moments[0], optimizer->state.moments[1]},
+        .runs = optimizer->runs,
+        .num_runs = (int64_t)optimizer->num_runs,
+        .count = total,
+    };
+    const rpo_step_control control = {
+        .updates = update,
+        .grad_norm = grad_norm,
+        .clip_scale = clip_scale(optimizer->max_grad_norm, grad_norm),
+    };
     rpo_optimizer_options options = torch_defaults;
     options.learning_rate = (float)learning_rate;
-    options.gradient_scale = clip_scale(optimizer->max_grad_norm, grad_norm);
-    options.step = update;
-
-    size_t num_parameters = 0;
-    const rpo_parameter *parameters = rpo_model_parameters(model, &num_parameters);
-    for (size_t i = 0; i < num_parameters; ++i) {
-        options.weight_decay = parameters[i].decay ? (float)optimizer->weight_decay : 0.0f;
-        RPO_TRY(update_range(optimizer, context, weights, gradients, parameters[i].offset,
-                             parameters[i].count, &options));
-    }
-    return RPO_OK;
+    rpo_optimizer_op *op = optimizer->kind == RPO_OPTIMIZER_ADAMW ? ops->adamw : ops->rmsprop;
+    return op(context, &arrays, &control, &options);
 }

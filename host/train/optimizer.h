@@ -3,6 +3,7 @@
 #define RPO_HOST_TRAIN_OPTIMIZER_H
 
 #include "host/checkpoint/checkpoint.h"
+#include "kernels/optimizer_ops.h"
 
 typedef enum rpo_optimizer_kind { RPO_OPTIMIZER_RMSPROP, RPO_OPTIMIZER_ADAMW } rpo_optimizer_kind;
 
@@ -14,7 +15,9 @@ typedef struct rpo_optimizer_settings {
 typedef struct rpo_optimizer {
     rpo_optimizer_kind kind;
     rpo_optimizer_state state; /* what a checkpoint keeps of it */
-    double weight_decay, max_grad_norm;
+    double max_grad_norm;
+    rpo_optimizer_run *runs; /* one a parameter */
+    size_t num_runs;
 } rpo_optimizer;
 
 rpo_status rpo_optimizer_create(rpo_optimizer *optimizer, const rpo_optimizer_settings *settings,

@@ -86,9 +86,10 @@ const rpo_backend rpo_cpu_backend = {
         },
     .optimizer =
         {
+            .grad_norm_workspace_size = rpo_cpu_grad_norm_workspace_size,
+            .grad_norm = rpo_cpu_grad_norm,
             .adamw = rpo_cpu_adamw,
             .rmsprop = rpo_cpu_rmsprop,
-            .sum_of_squares = rpo_cpu_sum_of_squares,
         },
     .model =
         {
@@ -107,5 +108,6 @@ const rpo_backend rpo_cpu_backend = {
             .linear = rpo_cpu_linear,
             .linear_backward_input = rpo_cpu_linear_backward_input,
             .linear_backward_weight = rpo_cpu_linear_backward_weight,
+            .take = rpo_cpu_take,
         },
 };

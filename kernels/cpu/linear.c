@@ -71,10 +71,10 @@ rpo_status rpo_cpu_linear_backward_input(rpo_context *context, void *grad_x, con
 }
 
 rpo_status rpo_cpu_linear_backward_weight(rpo_context *context, float *grad_weight, const void *grad_y,
-                                          const void *x, const rpo_linear_shape *shape) {
+                                          const void *x, const rpo_linear_shape *shape, bool accumulate) {
     RPO_TRY(rpo_cpu_require_float32("linear_backward_weight", shape->dtype));
     const rpo_cpu_matrix a = {grad_y, shape->out_stride, true};
     const rpo_cpu_matrix b = {x, shape->in_stride, false};
-    return tiled_gemm(context, grad_weight, grad_weight, shape->in_features, a, b, shape->out_features,
-                      shape->in_features, shape->rows, WEIGHT_TILE, WEIGHT_TILE);
+    return tiled_gemm(context, grad_weight, accumulate ? grad_weight : NULL, shape->in_features, a, b,
+                      shape->out_features, shape->in_features, shape->rows, WEIGHT_TILE, WEIGHT_TILE);
 }

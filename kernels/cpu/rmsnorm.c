@@ -10,6 +10,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/bump.h"
+
 enum { ROWS_PER_STRIP_MIN = 16, STRIPS_MAX = 64 };
 
 static int64_t strip_count(int64_t rows) {
@@ -26,14 +28,15 @@ static float sum_of_squares(const float *x, int64_t count) {
 }
 
 rpo_status rpo_cpu_rmsnorm(rpo_context *context, void *out, float *inverse_rms, const void *x,
-                           const void *weight, int64_t rows, int64_t hidden, float eps, rpo_dtype dtype) {
-    RPO_TRY(rpo_cpu_require_float32("rmsnorm", dtype));
+                           const void *weight, const rpo_norm_shape *shape) {
+    RPO_TRY(rpo_cpu_require_float32("rmsnorm", shape->dtype));
+    const int64_t hidden = shape->hidden_size;
     const float *w = weight;
 #pragma omp parallel for num_threads(rpo_cpu_threads(context)) schedule(static)
-    for (int64_t t = 0; t < rows; ++t) {
+    for (int64_t t = 0; t < shape->rows; ++t) {
         const float *restrict from = (const float *)x + t * hidden;
         float *restrict to = (float *)out + t * hidden;
-        const float r = 1.0f / sqrtf(sum_of_squares(from, hidden) / (float)hidden + eps);
+        const float r = 1.0f / sqrtf(sum_of_squares(from, hidden) / (float)hidden + shape->eps);
         for (int64_t h = 0; h < hidden; ++h)
             to[h] = w[h] * (from[h] * r);
         if (inverse_rms != NULL)
@@ -42,14 +45,20 @@ rpo_status rpo_cpu_rmsnorm(rpo_context *context, void *out, float *inverse_rms, 
     return RPO_OK;
 }
 
-size_t rpo_cpu_rmsnorm_backward_workspace_size(rpo_context *context, int64_t rows, int64_t hidden) {
-    (void)context;
-    return (size_t)strip_count(rows) * (size_t)hidden * sizeof(float);
+static size_t lay_out(float **partial, void *workspace, const rpo_norm_shape *shape) {
+    rpo_bump from = rpo_bump_from(workspace);
+    *partial = rpo_bump_take(&from, strip_count(shape->rows) * shape->hidden_size, sizeof **partial);
+    return rpo_bump_size(&from);
 }
 
-static void backward_row(float *restrict grad_x, float *restrict grad_weight, const float *restrict grad_out,
-                         const float *restrict x, const float *restrict weight, float r, int64_t hidden,
-                         bool accumulate) {
+size_t rpo_cpu_rmsnorm_backward_workspace_size(rpo_context *context, const rpo_norm_shape *shape) {
+    (void)context;
+    float *partial = NULL;
+    return lay_out(&partial, NULL, shape);
+}
+
+static void backward_row(float *restrict grad_x, const float *restrict grad_out, const float *restrict x,
+                         const float *restrict weight, float r, int64_t hidden, bool accumulate) {
     float dot = 0.0f;
 #pragma omp simd reduction(+ : dot)
     for (int64_t h = 0; h < hidden; ++h)
@@ -61,29 +70,49 @@ static void backward_row(float *restrict grad_x, float *restrict grad_weight, co
     else
         for (int64_t h = 0; h < hidden; ++h)
             grad_x[h] = r * grad_out[h] * weight[h] - along_x * x[h];
-    for (int64_t h = 0; h < hidden; ++h)
-        grad_weight[h] += grad_out[h] * x[h] * r;
 }
 
-rpo_status rpo_cpu_rmsnorm_backward(rpo_context *context, void *grad_x, float *grad_weight,
-                                    const void *grad_out, const void *x, const void *weight,
-                                    const float *inverse_rms, int64_t rows, int64_t hidden, bool accumulate,
-                                    rpo_dtype dtype, void *workspace, size_t workspace_size) {
-    RPO_TRY(rpo_cpu_require_float32("rmsnorm_backward", dtype));
-    const size_t needed = rpo_cpu_rmsnorm_backward_workspace_size(context, rows, hidden);
-    RPO_TRY(rpo_cpu_require_workspace("rmsnorm_backward", workspace_size, needed));
-    const int64_t strips = strip_count(rows);
-    float *partial = workspace;
-#pragma omp parallel for num_threads(rpo_cpu_threads(context)) schedule(static)
-    for (int64_t s = 0; s < strips; ++s) {
-        float *sums = partial + s * hidden;
-        memset(sums, 0, (size_t)hidden * sizeof *sums);
-        for (int64_t t = rows * s / strips; t < rows * (s + 1) / strips; ++t)
-            backward_row((float *)grad_x + t * hidden, sums, (const float *)grad_out + t * hidden,
-                         (const float *)x + t * hidden, weight, inverse_rms[t], hidden, accumulate);
-    }
+static void add_weight_row(float *restrict sums, const float *restrict grad_out, const float *restrict x,
+                           float r, int64_t hidden) {
+    for (int64_t h = 0; h < hidden; ++h)
+        sums[h] += grad_out[h] * x[h] * r;
+}
+
+static void add_strips(float *restrict grad_weight, const float *restrict partial, int64_t strips,
+                       int64_t hidden, bool accumulate) {
+    if (!accumulate)
+        memset(grad_weight, 0, (size_t)hidden * sizeof *grad_weight);
     for (int64_t s = 0; s < strips; ++s)
         for (int64_t h = 0; h < hidden; ++h)
             grad_weight[h] += partial[s * hidden + h];
+}
+
+rpo_status rpo_cpu_rmsnorm_backward(rpo_context *context, const rpo_rmsnorm_gradients *gradients,
+                                    const void *grad_out, const void *x, const void *weight,
+                                    const float *inverse_rms, const rpo_norm_shape *shape, void *workspace,
+                                    size_t workspace_size) {
+    RPO_TRY(rpo_cpu_require_float32("rmsnorm_backward", shape->dtype));
+    RPO_TRY(rpo_cpu_require_workspace("rmsnorm_backward", workspace_size,
+                                      rpo_cpu_rmsnorm_backward_workspace_size(context, shape)));
+    const int64_t rows = shape->rows, hidden = shape->hidden_size, strips = strip_count(rows);
+    const bool trained = gradients->grad_weight != NULL;
+    float *partial = NULL;
+    lay_out(&partial, workspace, shape);
+#pragma omp parallel for num_threads(rpo_cpu_threads(context)) schedule(static)
+    for (int64_t s = 0; s < strips; ++s) {
+        float *sums = partial + s * hidden;
+        if (trained)
+            memset(sums, 0, (size_t)hidden * sizeof *sums);
+        for (int64_t t = rows * s / strips; t < rows * (s + 1) / strips; ++t) {
+            const float *grad_row = (const float *)grad_out + t * hidden;
+            const float *x_row = (const float *)x + t * hidden;
+            backward_row((float *)gradients->grad_x + t * hidden, grad_row, x_row, weight, inverse_rms[t],
+                         hidden, gradients->accumulate_x);
+            if (trained)
+                add_weight_row(sums, grad_row, x_row, inverse_rms[t], hidden);
+        }
+    }
+    if (trained)
+        add_strips(gradients->grad_weight, partial, strips, hidden, gradients->accumulate_weight);
     return RPO_OK;
 }

@@ -31,17 +31,16 @@ static void rotate(float *restrict head, const float *restrict cosines, const fl
     }
 }
 
-rpo_status rpo_cpu_rope(rpo_context *context, void *x, int64_t stride, const float *table,
-                        const int32_t *positions, int64_t rows, int64_t num_heads, int64_t head_dim,
-                        bool inverse, rpo_dtype dtype) {
-    RPO_TRY(rpo_cpu_require_float32("rope", dtype));
-    const int64_t half = head_dim / 2;
+rpo_status rpo_cpu_rope(rpo_context *context, void *x, const float *table, const int32_t *positions,
+                        const rpo_rope_shape *shape, bool inverse) {
+    RPO_TRY(rpo_cpu_require_float32("rope", shape->dtype));
+    const int64_t dim = shape->head_dim, half = dim / 2;
     const float direction = inverse ? -1.0f : 1.0f;
 #pragma omp parallel for num_threads(rpo_cpu_threads(context)) schedule(static)
-    for (int64_t t = 0; t < rows; ++t) {
-        const float *cosines = table + (int64_t)positions[t] * head_dim;
-        for (int64_t h = 0; h < num_heads; ++h)
-            rotate((float *)x + t * stride + h * head_dim, cosines, cosines + half, half, direction);
+    for (int64_t t = 0; t < shape->rows; ++t) {
+        const float *cosines = table + (int64_t)positions[t] * dim;
+        for (int64_t h = 0; h < shape->num_heads; ++h)
+            rotate((float *)x + t * shape->stride + h * dim, cosines, cosines + half, half, direction);
     }
     return RPO_OK;
 }
