@@ -26,7 +26,8 @@ rpo_schedule_place rpo_schedule_at(const rpo_schedule *schedule, int64_t step);
 /* Passes over the data once `step` steps are finished. */
 double rpo_schedule_epochs(const rpo_schedule *schedule, int64_t step);
 
-/* Linear warm-up, then constant, as the published code: learning_rate * min(1, (step + 1) / warmup_steps). */
+/* Linear warm-up, then constant: learning_rate * min(1, (step + 1) / warmup_steps). The published code divides by
+ * warmup_steps + 1 and so reaches the whole rate one step later. */
 double rpo_schedule_learning_rate(double learning_rate, int64_t warmup_steps, int64_t step);
 
 #endif
