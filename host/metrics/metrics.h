@@ -34,6 +34,9 @@ void rpo_metrics_close(rpo_metrics *metrics);
 /* The row as one JSON object, without a line break. */
 rpo_status rpo_metrics_row_to_json(const rpo_metrics_row *row, rpo_text *text);
 
+/* The figures alone, as such an object goes on: `, "eval_loss": 0.5, ...`. */
+rpo_status rpo_metrics_figures_to_json(const rpo_figures *figures, bool is_eval, rpo_text *text);
+
 /* A row with every figure NAN and every count 0. */
 rpo_metrics_row rpo_metrics_row_empty(void);
 

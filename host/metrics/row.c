@@ -25,14 +25,20 @@ static rpo_status append_count(rpo_text *text, const char *prefix, const char *k
     return rpo_text_printf(text, ", \"%s%s\": %lld", prefix, key, (long long)value);
 }
 
-rpo_status rpo_metrics_row_to_json(const rpo_metrics_row *row, rpo_text *text) {
-    const char *prefix = row->is_eval ? "eval_" : "";
+rpo_status rpo_metrics_figures_to_json(const rpo_figures *figures, bool is_eval, rpo_text *text) {
     size_t count = 0;
     const rpo_figure *table = rpo_figure_table(&count);
+    const char *prefix = is_eval ? "eval_" : "";
+    for (size_t i = 0; i < count; ++i)
+        RPO_TRY(append_figure(text, prefix, table[i].key, rpo_figure_value(figures, &table[i])));
+    return RPO_OK;
+}
+
+rpo_status rpo_metrics_row_to_json(const rpo_metrics_row *row, rpo_text *text) {
+    const char *prefix = row->is_eval ? "eval_" : "";
     RPO_TRY(rpo_text_printf(text, "{\"step\": %lld", (long long)row->step));
     RPO_TRY(append_figure(text, "", "epoch", row->epoch));
-    for (size_t i = 0; i < count; ++i)
-        RPO_TRY(append_figure(text, prefix, table[i].key, rpo_figure_value(&row->figures, &table[i])));
+    RPO_TRY(rpo_metrics_figures_to_json(&row->figures, row->is_eval, text));
     RPO_TRY(append_figure(text, prefix, "grad_norm", row->grad_norm));
     RPO_TRY(append_figure(text, prefix, "learning_rate", row->learning_rate));
     RPO_TRY(append_count(text, prefix, "tokens", row->tokens));

@@ -138,15 +138,20 @@ rpo_status rpo_inputs_load_model(const rpo_inputs *inputs, rpo_model **model, co
     return RPO_OK;
 }
 
+rpo_status rpo_inputs_create_model(const rpo_inputs *inputs, rpo_model **model) {
+    const rpo_config *config = inputs->config;
+    RPO_TRY(check_model(inputs, &config->model.init, "model.init")); /* before memory is asked for */
+    RPO_TRY(rpo_model_create(model, inputs->context, &config->model.init, config->run.seed));
+    set_token_ids(inputs, *model);
+    return RPO_OK;
+}
+
 static rpo_status open_model(rpo_inputs *inputs) {
     const rpo_config *config = inputs->config;
-    if (config->model.path != NULL) {
+    if (config->model.path != NULL)
         RPO_TRY(rpo_inputs_load_model(inputs, &inputs->model, "model.path", config->model.path));
-    } else {
-        RPO_TRY(check_model(inputs, &config->model.init, "model.init")); /* before memory is asked for */
-        RPO_TRY(rpo_model_create(&inputs->model, inputs->context, &config->model.init, config->run.seed));
-        set_token_ids(inputs, inputs->model);
-    }
+    else
+        RPO_TRY(rpo_inputs_create_model(inputs, &inputs->model));
     return rpo_model_hash(inputs->model, inputs->start_hash);
 }
 

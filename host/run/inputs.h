@@ -39,6 +39,9 @@ rpo_status rpo_inputs_load_model(const rpo_inputs *inputs, rpo_model **model, co
 /* What is written beside the model: its tokenizer. Refers to `inputs`. */
 rpo_checkpoint_extras rpo_inputs_extras(const rpo_inputs *inputs);
 
+/* Creates the fresh model of model.init and run.seed. */
+rpo_status rpo_inputs_create_model(const rpo_inputs *inputs, rpo_model **model);
+
 /* The objective of training or evaluating, without its reference. */
 rpo_objective rpo_inputs_objective(const rpo_inputs *inputs, const rpo_dataset *dataset,
                                    const rpo_embeddings *embeddings);

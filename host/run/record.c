@@ -25,6 +25,9 @@ rpo_status rpo_run_record_append_json(const rpo_run_record *record, rpo_text *te
     RPO_TRY(
         rpo_text_printf(text, ", \"cores\": %d, \"threads\": %d", record->machine.cores, record->threads));
     RPO_TRY(append_string(text, ", \"os\": ", record->machine.os));
+    RPO_TRY(append_string(text, "}, \"hashes\": {\"model\": ", record->model_hash));
+    RPO_TRY(append_string(text, ", \"reference\": ", record->reference_hash));
+    RPO_TRY(append_string(text, ", \"data\": ", record->data_hash));
     return rpo_text_append(text, "}}", 2);
 }
 

@@ -11,9 +11,11 @@ typedef struct rpo_run_record {
     char date[RPO_UTC_SIZE];
     rpo_machine machine;
     int threads; /* of the ops */
+    const char *model_hash, *reference_hash,
+        *data_hash; /* what the run began with; the reference's "" for sft */
 } rpo_run_record;
 
-/* The record of this process, now. `command` is only referred to. */
+/* The record of this process, now, without the hashes. `command` is only referred to. */
 rpo_run_record rpo_run_record_now(const char *command, int threads);
 
 /* One JSON object on one line. */

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "kernels/op_table.h"
 
@@ -134,6 +135,48 @@ void rpo_report_closing(rpo_metrics *metrics, const rpo_inputs *inputs, const rp
                     rpo_figure_count(rate, (int64_t)((double)state->tokens / fmax(state->seconds, 1e-9))));
     if (model_folder != NULL)
         rpo_metrics_say(metrics, "model      %s", model_folder);
+}
+
+enum { FILE_WIDTH = 30 };
+
+/* One line: a name, of which a long one's end is shown, and a cell for each figure of the closing table that there is. */
+static rpo_status append_file_line(rpo_text *line, const char *name, const rpo_figures *figures,
+                                   const rpo_figures *together) {
+    size_t count = 0;
+    const rpo_figure *table = rpo_figure_table(&count);
+    const size_t length = strlen(name);
+    const bool is_long = length > FILE_WIDTH;
+    RPO_TRY(rpo_text_printf(line, "  %s%-*s", is_long ? "..." : "", is_long ? FILE_WIDTH - 3 : FILE_WIDTH,
+                            is_long ? name + length - (FILE_WIDTH - 3) : name));
+    for (size_t i = 0; i < count; ++i) {
+        char text[RPO_FIGURE_SIZE];
+        if (!table[i].closing || !isfinite(rpo_figure_value(together, &table[i])))
+            continue;
+        const int width = (int)strlen(table[i].name) > 10 ? (int)strlen(table[i].name) : 10;
+        const char *cell = figures == NULL
+                               ? table[i].name
+                               : rpo_figure_text(text, &table[i], rpo_figure_value(figures, &table[i]));
+        RPO_TRY(rpo_text_printf(line, "  %*s", width, cell));
+    }
+    return RPO_OK;
+}
+
+/* `figures` NULL: the head. A line that memory is lacking for is left out: the figures stand in the result as well. */
+static void say_file_line(rpo_metrics *metrics, const char *name, const rpo_figures *figures,
+                          const rpo_figures *together) {
+    rpo_text line = {0};
+    if (append_file_line(&line, name, figures, together) == RPO_OK)
+        rpo_metrics_say(metrics, "%s", line.data);
+    rpo_text_free(&line);
+}
+
+void rpo_report_files(rpo_metrics *metrics, const rpo_string_list *files, const rpo_evaluation_part *parts,
+                      const rpo_figures *together) {
+    rpo_metrics_say(metrics, "%s", "");
+    say_file_line(metrics, "held out", NULL, together);
+    for (size_t file = 0; file < files->count; ++file)
+        say_file_line(metrics, files->items[file], &parts[file].figures, together);
+    say_file_line(metrics, "together", together, together);
 }
 
 void rpo_report_figures(rpo_metrics *metrics, const rpo_figures *figures) {

@@ -123,8 +123,10 @@ static rpo_status open_folder(training *run, bool resume) {
         return RPO_OK;
     RPO_TRY(rpo_checkpoint_clean(run->config->run.dir));
     RPO_TRY(rpo_metrics_open(&run->metrics, run->config->run.dir, run->state.metrics_bytes));
-    const rpo_run_record record =
-        rpo_run_record_now(run->command, rpo_context_num_threads(run->inputs.context));
+    rpo_run_record record = rpo_run_record_now(run->command, rpo_context_num_threads(run->inputs.context));
+    record.model_hash = run->state.start_hash;
+    record.reference_hash = run->state.reference_hash;
+    record.data_hash = run->state.data_hash;
     RPO_TRY(rpo_run_folder_write_config(run->config, &record));
     rpo_run_record_log(&record, run->metrics);
     rpo_report_opening(run->metrics, &run->inputs, &run->schedule);

@@ -243,6 +243,67 @@ for key in eval_loss eval_rewards/accuracies eval_rewards/margins eval_logps/cho
     [ "$(value $key eval.json)" = "$(value $key run-rpo-paired/metrics.jsonl)" ] ||
         fail "rpo eval: $key is $(value $key eval.json), the run said $(value $key run-rpo-paired/metrics.jsonl)"
 done
+# A run folder: its final model against what it began with, whatever that was. The run's last evaluation again, digit for digit.
+same_as_run() { # WHAT FOLDER
+    local key
+    for key in $(grep -o '"eval_[a-z/]*": ' "$2/metrics.jsonl" | sort -u | tr -d '": ' | grep -v 'seconds\|per'); do
+        [ "$(sed 's/, "files".*//' eval.json | tee one.json | wc -l)" = 1 ] || fail "$1: not one line"
+        [ "$(value "$key" one.json)" = "$(value "$key" "$2/metrics.jsonl")" ] ||
+            fail "$1: $key is $(value "$key" one.json), the run said $(value "$key" "$2/metrics.jsonl")"
+    done
+}
+eval_run() { "$rpo" eval "$@" >eval.json 2>table || fail "rpo eval $*: $(cat table)"; }
+for folder in run-rpo-paired run-dpo run-sft after-sft other-reference unpaired-kto-simple; do
+    eval_run $folder
+    same_as_run "rpo eval $folder" $folder
+done
+expect_in '"files": {"eval-unpaired.jsonl": {"records": 24, "eval_loss": ' eval.json
+eval_run run-rpo-paired
+expect_in "reference  the fresh model that the run began with" table
+eval_run after-sft
+expect_in "reference  run-sft/final" table
+cp -r after-sft moved
+eval_run moved/
+same_as_run "a moved run" after-sft
+
+# Several files: each as if it were alone, and all together as the run evaluated them.
+make_pairs more.jsonl 10 2000
+expect_code 0 log "$rpo" train config.json --set run.dir=two-files --set 'data.eval=["eval.jsonl", "more.jsonl"]'
+eval_run two-files
+same_as_run "two files" two-files
+cp eval.json both.json
+cp table both
+for file in eval more; do
+    eval_run two-files --set data.eval=$file.jsonl
+    alone=$(sed -E "s|.*\"files\": (.*)}|\1|" eval.json)
+    grep -qF -- "${alone:1:-1}" both.json || fail "$file.jsonl beside another file is not $alone: $(cat both.json)"
+    grep -q "^  $file.jsonl  *[0-9.]*  *[0-9.]* %  *[-0-9.]*  *[-0-9.]*\$" both || fail "no line for $file.jsonl: $(cat both)"
+done
+grep -q '^  held out  *loss  *reward accuracy  *reward margin  *log-prob of chosen$' both || fail "no head: $(cat both)"
+grep -q '^  together  *[0-9.]* ' both || fail "no line for both together: $(cat both)"
+awk 'length > 100 { exit 1 }' both || fail "a line of more than 100 columns: $(cat both)"
+eval_run two-files --set 'data.eval=["more.jsonl", "eval.jsonl", "more.jsonl"]'
+python3 -c 'import json; assert list(json.load(open("eval.json"))["files"]) == ["more.jsonl", "eval.jsonl"]' ||
+    fail "a file that is named twice: $(cat eval.json)"
+
+# What cannot be evaluated so is refused.
+expect_code 2 log "$rpo" eval run-rpo-paired --set model.path=run-sft/final
+expect_in "model.path: a run folder has its model" log
+expect_code 2 log "$rpo" eval run-rpo-paired/final/.. --set loss.bta=1
+expect_in "did you mean loss.beta" log
+mkdir no-run
+expect_code 2 log "$rpo" eval no-run
+expect_in "no-run: is no run folder" log
+cp run-rpo-paired/config.json no-run
+expect_code 2 log "$rpo" eval no-run
+expect_in "no-run/final: is missing, so the run has not ended" log
+cp -r run-sft saved-sft
+printf 'x' | dd of=run-sft/final/model.safetensors bs=1 seek=5000 conv=notrunc status=none
+expect_code 2 log "$rpo" eval after-sft
+expect_in "model.path: its weights are not those the run in after-sft had as its reference" log
+eval_run after-sft --set reference.path=saved-sft/final
+same_as_run "the reference named anew" after-sft
+
 expect_code 2 log "$rpo" eval config.json --set 'data.eval=[]'
 expect_in "data.eval" log
 
