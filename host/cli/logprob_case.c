@@ -69,19 +69,25 @@ static rpo_status read_labels(rpo_logprob_case *one, const rpo_json *json) {
     return RPO_OK;
 }
 
-static rpo_status read_logit_row(float *row, const rpo_json *json, const cJSON *list, int64_t t,
-                                 int64_t vocab_size) {
+static rpo_status read_logit_row(float *row, const rpo_json *json, const cJSON *list, int64_t t) {
     int64_t v = 0;
-    const cJSON *item = cJSON_IsArray(list) ? list->child : NULL;
-    for (; item != NULL && v < vocab_size; item = item->next, ++v) {
+    for (const cJSON *item = list->child; item != NULL; item = item->next, ++v) {
         if (!cJSON_IsNumber(item) || !(fabs(item->valuedouble) <= (double)FLT_MAX))
             return rpo_json_fault(json, item, "logits", "row %lld item %lld must be a number within +-%g",
                                   (long long)t, (long long)v, (double)FLT_MAX);
         row[v] = (float)item->valuedouble;
     }
-    if (v != vocab_size || item != NULL)
-        return rpo_json_fault(json, list, "logits", "row %lld must be a list of %lld numbers, the vocabulary",
-                              (long long)t, (long long)vocab_size);
+    return RPO_OK;
+}
+
+/* Every row, before memory is asked for: there are then no more logits than the file holds. */
+static rpo_status check_row_lengths(const rpo_json *json, const cJSON *list, int64_t vocab_size) {
+    int64_t t = 0;
+    for (const cJSON *row = list->child; row != NULL; row = row->next, ++t)
+        if (!cJSON_IsArray(row) || cJSON_GetArraySize(row) != vocab_size)
+            return rpo_json_fault(json, row, "logits",
+                                  "row %lld must be a list of %lld numbers, the vocabulary", (long long)t,
+                                  (long long)vocab_size);
     return RPO_OK;
 }
 
@@ -92,20 +98,13 @@ static rpo_status read_logits(rpo_logprob_case *one, const rpo_json *json) {
     if (length != one->rows)
         return rpo_json_fault(json, list, "logits", "has %lld rows; must have %lld, the sum of lens",
                               (long long)length, (long long)one->rows);
-    /* Only as much as the file can hold: the first row bounds the others before anything is allocated. */
-    if (length > 0 && cJSON_GetArraySize(list->child) != one->vocab_size)
-        return rpo_json_fault(json, list->child, "logits",
-                              "row 0 must be a list of %lld numbers, the vocabulary",
-                              (long long)one->vocab_size);
-    size_t count = 0;
-    if (__builtin_mul_overflow((size_t)length, (size_t)one->vocab_size, &count))
-        return rpo_json_fault(json, list, "logits", "are too many");
-    one->logits = rpo_alloc_array(count, sizeof *one->logits);
+    RPO_TRY(check_row_lengths(json, list, one->vocab_size));
+    one->logits = rpo_alloc_array((size_t)(length * one->vocab_size), sizeof *one->logits);
     if (one->logits == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
     int64_t t = 0;
     for (const cJSON *row = list->child; row != NULL; row = row->next, ++t)
-        RPO_TRY(read_logit_row(one->logits + t * one->vocab_size, json, row, t, one->vocab_size));
+        RPO_TRY(read_logit_row(one->logits + t * one->vocab_size, json, row, t));
     return RPO_OK;
 }
 

@@ -5,7 +5,8 @@ RPO_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
 RPO_BUILD_PACKAGES=(gcc libc6-dev cmake ninja-build pkg-config libopenblas-openmp-dev libcjson-dev libxxhash-dev
     zlib1g-dev python3)
-RPO_TEST_PACKAGES=(g++ libcriterion-dev libboost-context-dev clang-format)
+RPO_TEST_PACKAGES=(g++ libcriterion-dev libboost-context-dev clang-format clang
+    libclang-rt-14-dev)
 
 say() {
     if [ -t 1 ]; then printf '\033[1m== %s\033[0m\n' "$*"; else printf '== %s\n' "$*"; fi

@@ -1,0 +1,20 @@
+/* fuzz_checksums.c - a checkpoint's list of checksums, over a folder of two sound files. */
+#include "fuzz.h"
+#include "host/checkpoint/internal.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static char *sound; /* the list as it is written */
+    static size_t sound_size;
+    if (sound == NULL) {
+        fuzz_write("empty", "", 0);
+        fuzz_write("model.safetensors", "abc", 3);
+        FUZZ_CHECK(rpo_checksums_write(fuzz_path("")) == RPO_OK);
+        FUZZ_CHECK(rpo_read_file(fuzz_path(RPO_CHECKPOINT_CHECKSUMS), 1 << 20, &sound, &sound_size) ==
+                   RPO_OK);
+    }
+    fuzz_write(RPO_CHECKPOINT_CHECKSUMS, data, size);
+    const bool accepted = fuzz_accepted(rpo_checksums_verify(fuzz_path("")));
+    if (size == sound_size && memcmp(data, sound, size) == 0)
+        FUZZ_CHECK(accepted);
+    return 0;
+}
