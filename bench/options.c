@@ -67,13 +67,10 @@ static const rpo_option options_table[] = {
 };
 
 static const char details[] =
-    "It measures what the device can do (matmul rate of the dtype, copy bandwidth); each row shows its share "
-    "of\n"
-    "that, its error against float64 and its workspace. Each op is run until it is warm and then --repeats "
-    "times,\n"
-    "each after the caches were overwritten; the median, fastest and slowest are shown. Runs under 0.1 ms "
-    "are timed\n"
-    "many at a time.\n"
+    "It measures what the device can do (matmul rate of the dtype, copy bandwidth); each row shows its\n"
+    "share of that, its error against float64 and its workspace. Each op is run until it is warm and then\n"
+    "--repeats times, each after the caches were overwritten; the median, fastest and slowest are shown.\n"
+    "Runs under 0.1 ms are timed many at a time.\n"
     "\n"
     "OP                              sizes (default on the cpu)\n"
     "  contrast-loss                 m (1024), n (1024), dim (384): rpo-unpaired, loss and gradient\n"
@@ -83,10 +80,10 @@ static const char details[] =
     "                                valid_percent (100), chunk_kib (the backend's default)\n"
     "  linear-logprob-backward       the same: gradients of hidden states and head, log-probs on the way\n"
     "  linear-logprob-backward-frozen  the same without the head's gradient\n"
-    "  training-step                 layers (4), hidden (256), intermediate (688), heads (4), kv_heads (4),\n"
-    "                                vocab (32000), rows (2048), sequences (8), valid_percent (100): "
-    "forward,\n"
-    "                                DPO loss, backward, gradient norm, RMSprop; cpu only\n"
+    "  training-step                 layers (4), hidden (256), intermediate (688), heads (4),\n"
+    "                                kv_heads (4), vocab (32000), rows (2048), sequences (8),\n"
+    "                                valid_percent (100): forward, DPO loss, backward, gradient norm,\n"
+    "                                RMSprop; cpu only\n"
     "  all                           every one that the backend has\n"
     "\n"
     "Exit codes: 0 done, 1 a row is not correct, 2 the command line is at fault, 3 anything else.\n";

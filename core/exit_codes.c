@@ -3,9 +3,9 @@
 
 #include <signal.h>
 
-const char rpo_exit_codes_help[] = "Exit codes: 0 done, 2 the input is at fault, 3 the machine (device, "
-                                   "disk, memory), 4 another rank failed,\n"
-                                   "130 (SIGINT) or 143 (SIGTERM) interrupted after a checkpoint.\n";
+const char rpo_exit_codes_help[] =
+    "Exit codes: 0 done, 2 the input is at fault, 3 the machine (device, disk, memory),\n"
+    "4 another rank failed, 130 (SIGINT) or 143 (SIGTERM) interrupted after a checkpoint.\n";
 
 int rpo_exit_code(rpo_status status, int signal) {
     switch (status) {

@@ -22,10 +22,10 @@ static const rpo_option options[] = {
 };
 
 static const char details[] =
-    "Figures of each file of data.eval and of all together: tables on stderr, one JSON object on stdout, "
-    "with the keys\n"
-    "of an evaluation in metrics.jsonl and \"files\": {PATH: {\"records\": N, \"eval_loss\": ...}, ...}.\n"
-    "Together, contrast blocks run on from one file into the next, as the evaluations of a training do.\n";
+    "Figures of each file of data.eval and of all together: tables on stderr, one JSON object on stdout\n"
+    "with the keys of an evaluation in metrics.jsonl and\n"
+    "  \"files\": {PATH: {\"records\": N, \"eval_loss\": ...}, ...}\n"
+    "Together, contrast blocks run on from one file into the next, as in the evaluations of a training.\n";
 
 static int run(int argc, char **argv);
 

@@ -21,11 +21,11 @@ static const char overview_start[] = "rpo trains language models with Relative P
                                      "usage: rpo COMMAND ...\n"
                                      "\n";
 
-static const char overview_end[] = "\n"
-                                   "rpo help COMMAND says more about one of them, rpo help config lists the "
-                                   "keys of a configuration, rpo help\n"
-                                   "records shows what data may look like, rpo help KEY says more about one "
-                                   "key, rpo --version prints the version.\n";
+static const char overview_end[] =
+    "\n"
+    "rpo help COMMAND says more about one of them, rpo help config lists the keys of a configuration,\n"
+    "rpo help KEY says more about one key, rpo help records shows what data may look like,\n"
+    "rpo --version prints the version.\n";
 
 static void print_overview(void) {
     fputs(overview_start, stdout);

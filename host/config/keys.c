@@ -6,6 +6,10 @@
 
 static const char *const tokenizers[] = {
     [RPO_TOKENIZER_AUTO] = "auto", [RPO_TOKENIZER_BYTES] = "bytes", NULL};
+static const char *loss_kind_name(int index) {
+    return index < RPO_LOSS_KIND_COUNT ? rpo_loss_kind_name((rpo_loss_kind)index) : NULL;
+}
+
 static const char *const data_formats[] = {[RPO_DATA_AUTO] = "auto",
                                            [RPO_DATA_PAIRS] = "pairs",
                                            [RPO_DATA_HH] = "hh",
@@ -110,9 +114,10 @@ static const rpo_config_key keys[] = {
      .meaning = "kind file: the same for the held-out records"},
 
     {.name = "loss.kind",
-     .type = RPO_KEY_LOSS_KIND,
+     .type = RPO_KEY_CHOICE,
      .offset = AT(loss.kind),
      .initial = RPO_LOSS_RPO_PAIRED,
+     .choice_name = loss_kind_name,
      .meaning = "the objective; sft trains on the chosen responses alone; ipo takes sums over a response's "
                 "tokens where TRL takes means"},
     {.name = "loss.beta",
@@ -334,9 +339,7 @@ const char *rpo_config_nearest_key(const char *name) {
 }
 
 const char *rpo_config_choice_name(const rpo_config_key *key, int index) {
-    if (key->type == RPO_KEY_LOSS_KIND)
-        return index < RPO_LOSS_KIND_COUNT ? rpo_loss_kind_name((rpo_loss_kind)index) : NULL;
-    return key->choices[index];
+    return key->choice_name != NULL ? key->choice_name(index) : key->choices[index];
 }
 
 static rpo_status append_range(const rpo_config_key *key, const char *kind, rpo_text *text) {
@@ -351,7 +354,6 @@ rpo_status rpo_config_append_allowed(const rpo_config_key *key, rpo_text *text) 
     case RPO_KEY_STRING_LIST:
         return rpo_text_printf(text, "a list of file names");
     case RPO_KEY_CHOICE:
-    case RPO_KEY_LOSS_KIND:
         RPO_TRY(rpo_text_printf(text, "one of"));
         for (int i = 0; rpo_config_choice_name(key, i) != NULL; ++i)
             RPO_TRY(rpo_text_printf(text, "%s %s", i > 0 ? "," : "", rpo_config_choice_name(key, i)));

@@ -12,8 +12,7 @@
 typedef enum rpo_key_type {
     RPO_KEY_STRING,      /* char *, NULL when absent */
     RPO_KEY_STRING_LIST, /* rpo_string_list */
-    RPO_KEY_CHOICE,      /* an enum; `choices` names its values in order */
-    RPO_KEY_LOSS_KIND,   /* rpo_loss_kind, named by the library */
+    RPO_KEY_CHOICE,      /* an enum; `choices` or `choice_name` names its values in order */
     RPO_KEY_INT32,       /* int32_t */
     RPO_KEY_INT64,       /* int64_t */
     RPO_KEY_UINT64,      /* uint64_t */
@@ -30,6 +29,8 @@ typedef struct rpo_config_key {
     double low, high;           /* of numbers */
     bool above_low;             /* low itself is not allowed */
     const char *const *choices; /* of RPO_KEY_CHOICE, NULL at the end */
+    /* The same where another room has the names; NULL past the last. */
+    const char *(*choice_name)(int index);
     /* May differ when a run is resumed: how long the run goes on, what it shows and keeps, where it lies and how
      * it is packed. None of it changes what a step computes, rounding aside. */
     bool may_change;
@@ -54,7 +55,7 @@ rpo_status rpo_config_append_allowed(const rpo_config_key *key, rpo_text *text);
 /* The key's entry in `rpo help config`: meaning, default, what is allowed. */
 rpo_status rpo_config_append_key_help(const rpo_config_key *key, rpo_text *text);
 
-/* Name of choice `index` of a CHOICE or LOSS_KIND key, NULL past the last. */
+/* Name of choice `index` of a CHOICE key, NULL past the last. */
 const char *rpo_config_choice_name(const rpo_config_key *key, int index);
 
 /* ---- between the files of this room ---- */

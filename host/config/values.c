@@ -140,7 +140,6 @@ rpo_status rpo_config_read_value(rpo_config *config, rpo_json *json, const cJSON
     case RPO_KEY_STRING_LIST:
         return read_string_list(config, json, node, key);
     case RPO_KEY_CHOICE:
-    case RPO_KEY_LOSS_KIND:
         return read_choice(config, json, node, key);
     case RPO_KEY_INT32:
     case RPO_KEY_INT64:
@@ -156,7 +155,6 @@ rpo_status rpo_config_read_value(rpo_config *config, rpo_json *json, const cJSON
 void rpo_config_store_default(rpo_config *config, const rpo_config_key *key) {
     switch (key->type) {
     case RPO_KEY_CHOICE:
-    case RPO_KEY_LOSS_KIND:
         store_choice(config, key, (int)key->initial);
         break;
     case RPO_KEY_INT32:

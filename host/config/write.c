@@ -51,7 +51,6 @@ static rpo_status append_value(rpo_text *text, const rpo_config *config, const r
     case RPO_KEY_STRING_LIST:
         return append_list(text, source);
     case RPO_KEY_CHOICE:
-    case RPO_KEY_LOSS_KIND:
         memcpy(&choice, source, sizeof choice);
         return rpo_json_append_string(text, rpo_config_choice_name(key, choice));
     case RPO_KEY_INT32:
@@ -98,7 +97,6 @@ rpo_status rpo_config_to_json(const rpo_config *config, const char *record, rpo_
 static rpo_status append_default(rpo_text *text, const rpo_config_key *key) {
     switch (key->type) {
     case RPO_KEY_CHOICE:
-    case RPO_KEY_LOSS_KIND:
         return rpo_text_printf(text, "default %s, ", rpo_config_choice_name(key, (int)key->initial));
     case RPO_KEY_INT32:
     case RPO_KEY_INT64:

@@ -44,10 +44,10 @@ expect 0 'default 2048, an integer from 1' help model.init
 expect 0 '130 (SIGINT) or 143 (SIGTERM)' --help
 expect 0 'backends  *cpu' info
 
-# No line of help is wider than a terminal of 112 columns: that of a page as it is.
+# No line of help is wider than 100 columns.
 for topic in --help "help config" "help records" "help model.init" "help train" "help eval" "help preview" "help embed" "help loss" "help logprob"; do
     # shellcheck disable=SC2086 # words on purpose
-    "$rpo" $topic | awk 'length > 112 { exit 1 }' || fail "rpo $topic has a line of more than 112 columns"
+    "$rpo" $topic | awk 'length > 100 { exit 1 }' || fail "rpo $topic has a line of more than 100 columns"
 done
 
 # The examples of rpo help records are records: each kind is read as it stands there.
