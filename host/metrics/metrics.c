@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/files_internal.h"
 #include "host/metrics/internal.h"
 
 static rpo_status io_fault(const char *what, const char *path) {
@@ -16,18 +17,33 @@ static rpo_status open_rows(rpo_metrics *metrics, int64_t keep_bytes) {
     metrics->file = open(metrics->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     if (metrics->file < 0)
         return io_fault("open", metrics->path);
-    struct stat facts;
-    if (fstat(metrics->file, &facts) != 0)
-        return io_fault("examine", metrics->path);
-    if (facts.st_size < keep_bytes)
-        return rpo_error_set(RPO_ERROR_INVALID_INPUT,
-                             "%s: holds %lld bytes, the checkpoint refers to %lld; the file was altered",
-                             metrics->path, (long long)facts.st_size, (long long)keep_bytes);
     if (ftruncate(metrics->file, (off_t)keep_bytes) != 0)
         return io_fault("cut", metrics->path);
     if (lseek(metrics->file, 0, SEEK_END) < 0)
         return io_fault("seek in", metrics->path);
     metrics->bytes = keep_bytes;
+    return RPO_OK;
+}
+
+/*
+ * Rows that a checkpoint counts on and that are not there: the user alone can say whether the run may go on without
+ * them, and says so by taking the file away. *gone: that is so, and *keep_bytes is 0 then.
+ */
+static rpo_status check_rows(const char *path, int64_t *keep_bytes, bool *gone) {
+    struct stat facts;
+    if (stat(path, &facts) != 0) {
+        if (errno != ENOENT)
+            return rpo_io_fault(path, "cannot be examined", errno);
+        *gone = *keep_bytes > 0;
+        *keep_bytes = 0;
+        return RPO_OK;
+    }
+    if (facts.st_size < *keep_bytes)
+        return rpo_error_set(
+            RPO_ERROR_INVALID_INPUT,
+            "%s: holds %lld bytes, but %lld when the checkpoint was saved: rows are lost; put the file "
+            "back, or remove it to resume without the rows so far",
+            path, (long long)facts.st_size, (long long)*keep_bytes);
     return RPO_OK;
 }
 
@@ -52,10 +68,17 @@ rpo_status rpo_metrics_open(rpo_metrics **out, const char *run_folder, int64_t k
 
     rpo_status status = RPO_OK;
     if (run_folder != NULL) {
+        int64_t kept = keep_bytes;
+        bool gone = false;
         metrics->path = rpo_path_join(run_folder, "metrics.jsonl");
-        status = metrics->path == NULL ? RPO_ERROR_OUT_OF_MEMORY : open_rows(metrics, keep_bytes);
+        status = metrics->path == NULL ? RPO_ERROR_OUT_OF_MEMORY : check_rows(metrics->path, &kept, &gone);
+        if (status == RPO_OK)
+            status = open_rows(metrics, kept);
         if (status == RPO_OK)
             status = open_log(metrics, run_folder, keep_bytes > 0);
+        if (status == RPO_OK && gone)
+            rpo_metrics_warn(metrics, "%s is gone: it begins anew, without the rows of the steps so far",
+                             metrics->path);
     }
     if (status != RPO_OK) {
         rpo_metrics_close(metrics);

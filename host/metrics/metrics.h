@@ -20,7 +20,8 @@ typedef struct rpo_metrics_row {
 typedef struct rpo_metrics rpo_metrics;
 
 /*
- * Opens RUN/metrics.jsonl for append after cutting it to `keep_bytes` (0 = a new run), and RUN/log.txt. With
+ * Opens RUN/metrics.jsonl for append after cutting it to `keep_bytes` (0 = a new run), and RUN/log.txt. A file
+ * that holds fewer bytes is refused (INVALID_INPUT); where there is none, rows begin anew and a warning says so. With
  * `run_folder` NULL there are no files and the terminal is stderr, so that stdout stays free for a result.
  * Every function below accepts NULL for `metrics` and then does nothing: ranks other than 0 have none.
  */

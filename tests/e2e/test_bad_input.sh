@@ -171,9 +171,15 @@ expect_in "falling back to the beginning" log
 expect_in "holds no checkpoint; starting from the beginning" log
 [ "$(rows run/metrics.jsonl)" = "$(rows kept/metrics.jsonl)" ] || fail "the run from the beginning differs"
 
-# Metrics shorter than the checkpoint says: the history is gone, and going on would hide that.
+# Metrics shorter than the checkpoint says: the history is gone, and going on would hide that, unless the user agrees.
 : >run/metrics.jsonl
 expect_code 2 log train --resume
 expect_in "run/metrics.jsonl: " log
+expect_in "put the file back, or remove it to resume without the rows so far" log
+rm run/metrics.jsonl
+expect_code 0 log train --set train.max_steps=3 --resume
+expect_in "run/metrics.jsonl is gone: it begins anew" log
+grep -q '"step": 3,' run/metrics.jsonl || fail "no row of the step after: $(cat run/metrics.jsonl)"
+! grep -q '"step": 1,' run/metrics.jsonl || fail "a row that was gone"
 
 echo "ok: test_bad_input"

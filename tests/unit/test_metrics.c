@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "core/json.h"
 #include "host/metrics/metrics.h"
@@ -170,6 +171,15 @@ Test(metrics, resume_cuts_to_the_length_of_the_checkpoint) {
     cr_expect_eq(rpo_metrics_open(&metrics, folder, 5 * kept), RPO_ERROR_INVALID_INPUT);
     cr_expect_null(metrics);
     cr_expect_not_null(strstr(rpo_last_error(), "metrics.jsonl"));
+    cr_expect_not_null(strstr(rpo_last_error(), "put the file back, or remove it"));
+    cr_expect_eq(file_size(path), 2 * kept, "a refused file stays as it was");
+
+    cr_assert_eq(unlink(path), 0);
+    must(rpo_metrics_open(&metrics, folder, 5 * kept));
+    cr_expect_eq(rpo_metrics_bytes(metrics), 0);
+    must(rpo_metrics_write(metrics, &row));
+    rpo_metrics_close(metrics);
+    cr_expect_eq(file_size(path), kept);
     must(rpo_remove_tree(folder));
 }
 
