@@ -37,9 +37,20 @@ rpo_status rpo_text_append_wrapped(rpo_text *text, const char *words, int indent
 /* The candidate closest to `word` by edit distance, or NULL when none is near: "did you mean". */
 const char *rpo_nearest_word(const char *word, const char *const *candidates, size_t count);
 
-/* True when `data` is well-formed UTF-8 (no surrogates, no overlong forms); *bad receives the first bad
- * offset. */
+/* ---- UTF-8 (utf8.c) ---- */
+
+/* True when `data` is well-formed (no surrogates, no overlong forms); *bad receives the first bad offset. */
 bool rpo_utf8_valid(const char *data, size_t length, size_t *bad);
+
+/* Bytes of the well-formed sequence at `s` (Unicode table 3-7), or 0; left > 0. */
+size_t rpo_utf8_sequence(const unsigned char *s, size_t left);
+
+/*
+ * `text` as one line that a terminal shows as it is: control bytes become spaces; C1 controls, direction marks and
+ * what cannot be seen become \\uXXXX, bytes that are no UTF-8 \\xXX. Cut where it does not fit `size` bytes. `shown` and
+ * `text` do not overlap.
+ */
+void rpo_show_line(char *shown, size_t size, const char *text);
 
 /* ---- random numbers (random.c): pure functions, no state, the same on every machine ---- */
 
@@ -66,21 +77,41 @@ void rpo_hash_add(rpo_hash *hash, const void *data, size_t size);
 void rpo_hash_add_string(rpo_hash *hash,
                          const char *text);         /* with its length, so that parts cannot run together */
 void rpo_hash_finish(rpo_hash *hash, char hex[33]); /* and frees it */
-rpo_status rpo_hash_file(const char *path, char hex[33]);
+/* Of a regular file. `stoppable`: a signal that asks to stop ends the reading (INTERRUPTED). */
+rpo_status rpo_hash_file(const char *path, bool stoppable, char hex[33]);
 
 /* ---- files (files.c). Messages name the path. ---- */
 
+typedef enum rpo_path_kind {
+    RPO_PATH_ABSENT, /* nothing there, or no way there */
+    RPO_PATH_FILE,
+    RPO_PATH_FOLDER,
+    RPO_PATH_SPECIAL /* a pipe, a device, a socket */
+} rpo_path_kind;
+
+/* What lies at `path`, links followed. Where that cannot be told the status says why: nobody may take "could not
+ * look" for "is not there". */
+rpo_status rpo_path_examine(const char *path, rpo_path_kind *kind);
+
+/* For tests and hints alone: false also where it cannot be told. */
 bool rpo_path_exists(const char *path);
 bool rpo_path_is_folder(const char *path);
+
 char *rpo_path_join(const char *folder, const char *name); /* rpo_free */
 rpo_status rpo_make_folders(const char *path);             /* mkdir -p */
 rpo_status rpo_remove_tree(const char *path);              /* absent is fine */
-rpo_status rpo_folder_writable(const char *path,
-                               uint64_t bytes_needed);          /* creates it, tries a file, free space */
+
+/* Free space, then makes the folder and tries a file in it. INVALID_INPUT where the path is at fault, IO where the
+ * disk is (full, broken). A kill may leave a file whose name begins with RPO_PROBE_PREFIX on file systems that know
+ * no files without names. */
+#define RPO_PROBE_PREFIX ".rpo-probe-"
+rpo_status rpo_folder_writable(const char *path, uint64_t bytes_needed);
+
 rpo_status rpo_sync_folder(const char *path);                   /* fsync of a directory */
 rpo_status rpo_rename_synced(const char *from, const char *to); /* rename, then fsync of the parent */
 
-/* Reads a whole file of at most `limit` bytes; *data is NUL-terminated past its end. rpo_free. */
+/* Reads a whole file (or pipe, until it ends or a signal asks to stop) of at most `limit` bytes; *data is
+ * NUL-terminated past its end. rpo_free. */
 rpo_status rpo_read_file(const char *path, size_t limit, char **data, size_t *size);
 
 /* Writes to PATH.tmp, fsyncs, renames over PATH, fsyncs the folder: the old content or the new, never half.

@@ -3,18 +3,12 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
+
+#include "core/core.h"
 
 enum { MESSAGE_SIZE = 2048 };
 
 static _Thread_local char message[MESSAGE_SIZE];
-
-/* A message is one line: whatever the user's data put into it must not break that. */
-static void keep_one_line(char *text) {
-    for (; *text != '\0'; ++text)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            *text = ' ';
-}
 
 rpo_status rpo_error_set(rpo_status status, const char *format, ...) {
     char text[MESSAGE_SIZE]; /* arguments may point into `message` itself */
@@ -22,8 +16,7 @@ rpo_status rpo_error_set(rpo_status status, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    keep_one_line(text);
-    memcpy(message, text, sizeof text);
+    rpo_show_line(message, sizeof message, text);
     return status;
 }
 
@@ -37,8 +30,7 @@ rpo_status rpo_error_prefix(rpo_status status, const char *format, ...) {
     va_end(arguments);
     if (length > 0 && (size_t)length < sizeof text)
         snprintf(text + length, sizeof text - (size_t)length, "%s", message);
-    keep_one_line(text);
-    memcpy(message, text, sizeof text);
+    rpo_show_line(message, sizeof message, text);
     return status;
 }
 

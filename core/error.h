@@ -21,7 +21,8 @@
 extern "C" {
 #endif
 
-/* Replaces the thread's message and returns `status`. Line breaks and control bytes become spaces. */
+/* Replaces the thread's message and returns `status`. It stays one line that a terminal shows as it is, whatever
+ * the user's data put into it (rpo_show_line). */
 rpo_status rpo_error_set(rpo_status status, const char *format, ...) RPO_PRINTF(2, 3);
 
 /* Puts text in front of the thread's message and returns `status` unchanged; nothing happens for RPO_OK. */

@@ -2,21 +2,26 @@
  * half. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/core.h"
+#include "core/descriptors.h"
 #include "core/files_internal.h"
+#include "core/signals.h"
 
 rpo_status rpo_sync_folder(const char *path) {
     const int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0)
         return rpo_io_fault(path, "cannot be opened to sync it", errno);
+    int result;
+    do {
+        result = fsync(folder);
+    } while (result != 0 && errno == EINTR);
     rpo_status status = RPO_OK;
-    if (fsync(folder) != 0 && errno != EINVAL &&
-        errno != ENOTSUP) /* some file systems sync folders by themselves */
+    if (result != 0 && errno != EINVAL && errno != ENOTSUP) /* some file systems sync folders by themselves */
         status = rpo_io_fault(path, "cannot be synced to disk", errno);
     close(folder);
     return status;
@@ -35,8 +40,25 @@ rpo_status rpo_rename_synced(const char *from, const char *to) {
 
 enum { FIRST_SIZE = 1 << 16 }; /* of a buffer for a file that does not tell its size */
 
+/*
+ * A pipe is waited for in short turns, so that a signal ends the wait: handlers only remember it. Descriptors of
+ * regular files are always ready.
+ */
+static rpo_status wait_for_data(int file, const char *path) {
+    enum { TURN_MS = 100 };
+    for (;;) {
+        struct pollfd waiting = {.fd = file, .events = POLLIN};
+        const int ready = poll(&waiting, 1, TURN_MS);
+        RPO_TRY(rpo_signals_check());
+        if (ready < 0 && errno != EINTR)
+            return rpo_io_fault(path, "cannot be waited for", errno);
+        if (ready > 0)
+            return RPO_OK;
+    }
+}
+
 /* Reads on until the end of the file or `limit` + 1 bytes, so that the caller can tell which. */
-static rpo_status read_all(int file, const char *path, size_t limit, rpo_text *text) {
+static rpo_status read_all(int file, const char *path, size_t limit, bool waits, rpo_text *text) {
     while (text->length <= limit) {
         if (text->capacity - text->length < 2) { /* one byte of room, one for the final NUL */
             void *data = text->data;
@@ -45,15 +67,13 @@ static rpo_status read_all(int file, const char *path, size_t limit, rpo_text *t
             RPO_TRY(status);
         }
         const size_t room = text->capacity - text->length - 1, left = limit - text->length;
-        const size_t want = room <= left ? room : left + 1;
-        const ssize_t got = read(file, text->data + text->length, want);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return rpo_path_fault(path, "cannot be read", errno);
+        size_t got = 0;
+        if (waits)
+            RPO_TRY(wait_for_data(file, path));
+        RPO_TRY(rpo_read_some(file, path, text->data + text->length, room <= left ? room : left + 1, &got));
         if (got == 0)
             break;
-        text->length += (size_t)got;
+        text->length += got;
     }
     return RPO_OK;
 }
@@ -65,7 +85,7 @@ rpo_status rpo_read_file(const char *path, size_t limit, char **data, size_t *si
     *data = NULL;
     *size = 0;
 
-    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    const int file = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (file < 0)
         return rpo_path_fault(path, "cannot be read", errno);
     if (fstat(file, &info) != 0) {
@@ -88,7 +108,7 @@ rpo_status rpo_read_file(const char *path, size_t limit, char **data, size_t *si
         if (status != RPO_OK)
             goto cleanup;
     }
-    status = read_all(file, path, limit, &text);
+    status = read_all(file, path, limit, !S_ISREG(info.st_mode), &text);
     if (status != RPO_OK)
         goto cleanup;
     if (text.length > limit) {
@@ -107,33 +127,20 @@ cleanup:
     return status;
 }
 
-static rpo_status write_all(int file, const char *path, const char *data, size_t size) {
-    while (size > 0) {
-        const ssize_t put = write(file, data, size);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0)
-            return rpo_io_fault(path, "cannot be written", errno);
-        data += put;
-        size -= (size_t)put;
-    }
-    if (fsync(file) != 0)
-        return rpo_io_fault(path, "cannot be synced to disk", errno);
-    return RPO_OK;
-}
-
 rpo_status rpo_write_file_atomic(const char *path, const void *data, size_t size) {
     rpo_text temporary = {0};
     RPO_TRY(rpo_text_printf(&temporary, "%s.tmp", path));
-    rpo_status status = RPO_OK;
-    const int file = open(temporary.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (file < 0) {
-        status = rpo_io_fault(temporary.data, "cannot be written", errno);
+    int file = -1;
+    rpo_status status = rpo_open_to_write(temporary.data, O_TRUNC, &file);
+    if (status != RPO_OK)
         goto cleanup;
-    }
-    status = write_all(file, temporary.data, data, size);
-    if (close(file) != 0 && status == RPO_OK)
-        status = rpo_io_fault(temporary.data, "cannot be written", errno);
+    status = rpo_write_all(file, temporary.data, data, size);
+    if (status == RPO_OK)
+        status = rpo_sync_file(file, temporary.data);
+    if (status == RPO_OK)
+        status = rpo_close_written(file, temporary.data);
+    else
+        close(file);
     if (status == RPO_OK)
         status = rpo_rename_synced(temporary.data, path);
     if (status != RPO_OK)

@@ -1,12 +1,12 @@
 /* hash.c - XXH3, 128 bits: the names of caches and the checksums of files. Not for secrets. */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <xxhash.h>
 
-#include "core/core.h"
-#include "core/files_internal.h"
+#include "core/descriptors.h"
+#include "core/signals.h"
 
 struct rpo_hash {
     XXH3_state_t *state;
@@ -46,31 +46,23 @@ void rpo_hash_finish(rpo_hash *hash, char hex[33]) {
     rpo_free(hash);
 }
 
-rpo_status rpo_hash_file(const char *path, char hex[33]) {
+rpo_status rpo_hash_file(const char *path, bool stoppable, char hex[33]) {
     enum { CHUNK = 1 << 20 };
-    rpo_status status = RPO_OK;
-    char *chunk = NULL;
-    rpo_hash *hash = NULL;
-
-    FILE *file = fopen(path, "rb");
-    if (file == NULL)
-        return rpo_path_fault(path, "cannot be read", errno);
-    chunk = rpo_alloc_array(CHUNK, 1);
-    hash = rpo_hash_new();
-    if (chunk == NULL || hash == NULL) {
-        status = RPO_ERROR_OUT_OF_MEMORY;
-        goto cleanup;
+    int file = -1;
+    RPO_TRY(rpo_open_regular(path, &file, NULL));
+    char *chunk = rpo_alloc_array(CHUNK, 1);
+    rpo_hash *hash = rpo_hash_new();
+    rpo_status status = chunk == NULL || hash == NULL ? RPO_ERROR_OUT_OF_MEMORY : RPO_OK;
+    for (size_t got = 1; status == RPO_OK && got > 0;) {
+        status = stoppable ? rpo_signals_check() : RPO_OK;
+        if (status == RPO_OK)
+            status = rpo_read_some(file, path, chunk, CHUNK, &got);
+        if (status == RPO_OK)
+            rpo_hash_add(hash, chunk, got);
     }
-    size_t got;
-    while ((got = fread(chunk, 1, CHUNK, file)) > 0)
-        rpo_hash_add(hash, chunk, got);
-    if (ferror(file))
-        status = rpo_path_fault(path, "cannot be read", errno);
-
-cleanup:
     if (hash != NULL)
         rpo_hash_finish(hash, hex);
     rpo_free(chunk);
-    fclose(file);
+    close(file);
     return status;
 }

@@ -10,7 +10,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "core/core.h"
+#include "core/descriptors.h"
 #include "core/files_internal.h"
 
 rpo_status rpo_path_fault(const char *path, const char *what, int error_number) {
@@ -32,6 +32,18 @@ rpo_status rpo_path_fault(const char *path, const char *what, int error_number) 
 
 rpo_status rpo_io_fault(const char *path, const char *what, int error_number) {
     return rpo_error_set(RPO_ERROR_IO, "%s: %s: %s", path, what, strerror(error_number));
+}
+
+rpo_status rpo_path_examine(const char *path, rpo_path_kind *kind) {
+    struct stat info;
+    *kind = RPO_PATH_ABSENT;
+    if (stat(path, &info) != 0)
+        return errno == ENOENT || errno == ENOTDIR ? RPO_OK
+                                                   : rpo_path_fault(path, "cannot be examined", errno);
+    *kind = S_ISDIR(info.st_mode)   ? RPO_PATH_FOLDER
+            : S_ISREG(info.st_mode) ? RPO_PATH_FILE
+                                    : RPO_PATH_SPECIAL;
+    return RPO_OK;
 }
 
 bool rpo_path_exists(const char *path) {
@@ -71,6 +83,15 @@ char *rpo_path_parent(const char *path) {
     return parent;
 }
 
+static rpo_status make_folder(const char *path) {
+    if (mkdir(path, 0777) == 0)
+        return RPO_OK;
+    const int fault = errno;
+    rpo_path_kind kind;
+    RPO_TRY(rpo_path_examine(path, &kind));
+    return kind == RPO_PATH_FOLDER ? RPO_OK : rpo_path_fault(path, "cannot be made a folder", fault);
+}
+
 rpo_status rpo_make_folders(const char *path) {
     if (path[0] == '\0')
         return rpo_error_set(RPO_ERROR_INVALID_INPUT, "folder: has an empty path");
@@ -83,11 +104,7 @@ rpo_status rpo_make_folders(const char *path) {
         if (stop != '/' && stop != '\0')
             continue;
         *at = '\0';
-        if (mkdir(prefix, 0777) != 0) {
-            const int error_number = errno;
-            if (!rpo_path_is_folder(prefix))
-                status = rpo_path_fault(prefix, "cannot be made a folder", error_number);
-        }
+        status = make_folder(prefix);
         *at = stop;
         if (stop == '\0')
             break;
@@ -117,66 +134,77 @@ rpo_status rpo_remove_tree(const char *path) {
     return result == 0 ? RPO_OK : RPO_ERROR_IO;
 }
 
+/* The folder that `path` lies in once made: itself or the nearest one above that is there. rpo_free. */
+static rpo_status find_existing(const char *path, char **existing) {
+    *existing = rpo_strdup(path);
+    while (*existing != NULL && strcmp(*existing, "/") != 0 && strcmp(*existing, ".") != 0) {
+        rpo_path_kind kind;
+        RPO_TRY(rpo_path_examine(*existing, &kind));
+        if (kind != RPO_PATH_ABSENT)
+            return RPO_OK;
+        char *parent = rpo_path_parent(*existing);
+        rpo_free(*existing);
+        *existing = parent;
+    }
+    return *existing == NULL ? RPO_ERROR_OUT_OF_MEMORY : RPO_OK;
+}
+
 /* Free space of the file system that holds `path`, or would hold it once made. */
 static rpo_status check_free_space(const char *path, uint64_t bytes_needed) {
-    char *existing = rpo_strdup(path);
-    rpo_status status = RPO_OK;
-    if (existing == NULL)
-        return RPO_ERROR_OUT_OF_MEMORY;
-    while (!rpo_path_exists(existing) && strcmp(existing, "/") != 0 && strcmp(existing, ".") != 0) {
-        char *parent = rpo_path_parent(existing);
-        rpo_free(existing);
-        if (parent == NULL)
-            return RPO_ERROR_OUT_OF_MEMORY;
-        existing = parent;
-    }
+    char *existing = NULL;
     struct statvfs space;
+    rpo_status status = find_existing(path, &existing);
+    if (status != RPO_OK)
+        goto cleanup;
     if (statvfs(existing, &space) != 0) {
         status = rpo_path_fault(existing, "its free space cannot be asked for", errno);
-    } else {
-        const uint64_t block = space.f_frsize > 0 ? space.f_frsize : space.f_bsize;
-        /* In blocks: the product may not fit on file systems that report no limit. */
-        if (block > 0 && bytes_needed / block >= space.f_bavail && bytes_needed > 0)
-            status =
-                rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: has %.1f MB free; %.1f MB are needed there", path,
-                              (double)space.f_bavail * (double)block / 1e6, (double)bytes_needed / 1e6);
+        goto cleanup;
     }
+    const uint64_t block = space.f_frsize > 0 ? space.f_frsize : space.f_bsize;
+    /* In blocks: the product may not fit on file systems that report no limit. One without blocks holds no files of
+     * anybody's (/proc): trying to write there tells more. */
+    if (space.f_blocks > 0 && block > 0 && bytes_needed / block >= space.f_bavail && bytes_needed > 0)
+        status = rpo_error_set(RPO_ERROR_IO, "%s: has %.1f MB free; %.1f MB are needed there", path,
+                               (double)space.f_bavail * (double)block / 1e6, (double)bytes_needed / 1e6);
+
+cleanup:
     rpo_free(existing);
     return status;
 }
 
-rpo_status rpo_folder_writable(const char *path, uint64_t bytes_needed) {
+/* Writes one byte into a new file and leaves no name behind, where the file system has files without names. */
+static rpo_status try_file(const char *path) {
+    char *named = NULL;
+    int file = open(path, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+    if (file < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL || errno == ENOENT)) {
+        named = rpo_path_join(path, RPO_PROBE_PREFIX "XXXXXX");
+        if (named == NULL)
+            return RPO_ERROR_OUT_OF_MEMORY;
+        file = mkostemp(named, O_CLOEXEC);
+    }
     rpo_status status = RPO_OK;
-    char *probe = NULL;
-    int file = -1;
-
-    if (path[0] == '\0')
-        return rpo_error_set(RPO_ERROR_INVALID_INPUT, "folder: has an empty path");
-    status = check_free_space(path, bytes_needed); /* first, so that a refusal leaves no folder behind */
-    if (status == RPO_OK)
-        status = rpo_make_folders(path);
-    if (status != RPO_OK)
-        goto cleanup;
-    probe = rpo_path_join(path, ".rpo-probe-XXXXXX");
-    if (probe == NULL) {
-        status = RPO_ERROR_OUT_OF_MEMORY;
-        goto cleanup;
-    }
-    file = mkstemp(probe);
     if (file < 0) {
-        status = rpo_io_fault(path, "cannot be written to", errno);
+        status = rpo_path_fault(path, "cannot be written to", errno);
         goto cleanup;
     }
-    if (write(file, "", 1) != 1 || fsync(file) != 0)
-        status = rpo_io_fault(path, "cannot be written to", errno);
+    status = rpo_write_all(file, path, "", 1);
+    if (status == RPO_OK)
+        status = rpo_sync_file(file, path);
     close(file);
-    unlink(probe);
+    if (named != NULL)
+        unlink(named);
 
 cleanup:
-    rpo_free(probe);
-    /* Asked before the work starts, a folder that cannot be used is the user's to change, whatever the errno.
-     */
-    return status == RPO_ERROR_IO ? RPO_ERROR_INVALID_INPUT : status;
+    rpo_free(named);
+    return status;
+}
+
+rpo_status rpo_folder_writable(const char *path, uint64_t bytes_needed) {
+    if (path[0] == '\0')
+        return rpo_error_set(RPO_ERROR_INVALID_INPUT, "folder: has an empty path");
+    RPO_TRY(check_free_space(path, bytes_needed)); /* first, so that a refusal leaves no folder behind */
+    RPO_TRY(rpo_make_folders(path));
+    return try_file(path);
 }
 
 static int compare_names(const void *a, const void *b) {

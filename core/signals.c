@@ -14,11 +14,15 @@ void rpo_signals_catch(rpo_signals *signals) {
     stop_signal = 0;
     sigaction(SIGTERM, &action, &signals->term_before);
     sigaction(SIGINT, &action, &signals->int_before);
+    sigaction(SIGHUP, NULL, &signals->hup_before);
+    if (signals->hup_before.sa_handler != SIG_IGN) /* nohup's promise is kept */
+        sigaction(SIGHUP, &action, NULL);
 }
 
 void rpo_signals_release(const rpo_signals *signals) {
     sigaction(SIGTERM, &signals->term_before, NULL);
     sigaction(SIGINT, &signals->int_before, NULL);
+    sigaction(SIGHUP, &signals->hup_before, NULL);
 }
 
 int rpo_signals_received(void) {
@@ -29,5 +33,7 @@ rpo_status rpo_signals_check(void) {
     if (stop_signal == 0)
         return RPO_OK;
     return rpo_error_set(RPO_ERROR_INTERRUPTED, "stopped by %s",
-                         stop_signal == SIGTERM ? "SIGTERM" : "SIGINT");
+                         stop_signal == SIGTERM  ? "SIGTERM"
+                         : stop_signal == SIGHUP ? "SIGHUP"
+                                                 : "SIGINT");
 }

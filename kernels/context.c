@@ -1,9 +1,8 @@
 /* context.c - contexts, dtypes, and the list of backends compiled in. */
 #include <stdlib.h>
 
-#include <omp.h>
-
 #include "core/error.h"
+#include "core/threads.h"
 #include "kernels/op_table.h"
 
 extern const rpo_backend rpo_cpu_backend;
@@ -57,7 +56,7 @@ rpo_status rpo_context_create(rpo_context **context, const rpo_context_options *
         return rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "context: no memory for %zu bytes", sizeof *created);
     created->backend = backend;
     created->device_index = options->device_index;
-    created->num_threads = options->num_threads > 0 ? options->num_threads : omp_get_max_threads();
+    created->num_threads = options->num_threads > 0 ? options->num_threads : rpo_threads_default();
     created->stream = options->stream;
     const rpo_status status = backend->open(created, options);
     if (status != RPO_OK) {

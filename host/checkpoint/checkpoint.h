@@ -42,30 +42,39 @@ typedef struct rpo_checkpoint_extras {
 } rpo_checkpoint_extras;
 
 /*
- * Writes RUN/checkpoints/step-N, then removes all but the `keep` newest. Folders of later steps are removed
- * too: they were damaged, or else the run would have continued from them. On failure what was there before is
- * untouched. `extras` may be NULL.
+ * Writes RUN/checkpoints/step-N, then removes all but the `keep` newest up to there and sets later ones aside. On
+ * failure what was there before is untouched. Old ones that cannot be removed are no failure of the save: each is one
+ * line in `warnings`. `extras` and `warnings` may be NULL.
  */
 rpo_status rpo_checkpoint_save(const char *run_folder, const rpo_model *model,
                                const rpo_optimizer_state *optimizer, const rpo_trainer_state *state,
-                               int64_t keep, const rpo_checkpoint_extras *extras);
+                               int64_t keep, const rpo_checkpoint_extras *extras, rpo_text *warnings);
 
 /*
- * Reads the trainer state of the newest checkpoint that is whole, and its path (rpo_free). Damaged ones are
- * passed over, each with one line in `warnings` that says what is wrong with it. *folder NULL when there is
- * none at all.
+ * Reads the trainer state of the newest checkpoint that is whole, and its path (rpo_free). Damaged ones, that is such
+ * as fail their checksums, are passed over, each with one line in `warnings` that says what is wrong with it. *folder
+ * NULL when there is none at all. A checkpoint that could not be read for any other reason is not passed over: the
+ * status says why (IO, OUT_OF_MEMORY, INTERRUPTED; INVALID_INPUT for one that is whole but of another version or
+ * renamed).
  */
 rpo_status rpo_checkpoint_find_latest(const char *run_folder, char **folder, rpo_trainer_state *state,
                                       rpo_text *warnings);
+
+/*
+ * Renames every checkpoint of a later step than `step` to RUN/checkpoints/aside-step-N, with one line in `warnings` for
+ * each. For a run that goes on from `step`: those are the damaged ones, which nobody looks at again and nobody deletes.
+ */
+rpo_status rpo_checkpoint_set_later_aside(const char *run_folder, int64_t step, rpo_text *warnings);
 
 /* Loads weights and moments of a checkpoint folder found so into existing memory of the same layout. */
 rpo_status rpo_checkpoint_load(const char *folder, rpo_model *model, rpo_optimizer_state *optimizer);
 
 /* RUN/final: the model and `extras` (may be NULL), through the same temp folder and rename. */
 rpo_status rpo_checkpoint_save_final(const char *run_folder, const rpo_model *model,
-                                     const rpo_checkpoint_extras *extras);
+                                     const rpo_checkpoint_extras *extras, rpo_text *warnings);
 
-/* Removes what a killed run left half-written. */
+/* Removes what a killed run left half-written, and puts back what it had moved out of its successor's way: to be called
+ * under the run folder's lock, before any checkpoint is looked for. */
 rpo_status rpo_checkpoint_clean(const char *run_folder);
 
 /* Bytes that must be free before a run starts: `checkpoints` of them (the newest and the one being written)

@@ -10,7 +10,7 @@ static rpo_status append_file(rpo_text *list, const char *folder, const char *na
     if (path == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
     char hex[HASH_DIGITS + 1];
-    rpo_status status = rpo_hash_file(path, hex);
+    rpo_status status = rpo_hash_file(path, false, hex);
     if (status == RPO_OK)
         status = rpo_text_printf(list, "%s  %s\n", hex, name);
     rpo_free(path);
@@ -41,51 +41,106 @@ rpo_status rpo_checksums_write(const char *folder) {
     return status;
 }
 
-/* Length of the line at `text`, its break included. */
-static size_t line_length(const char *text) {
-    const char *end = strchr(text, '\n');
-    return end == NULL ? strlen(text) : (size_t)(end - text) + 1;
+/* ---- looking a folder over ---- */
+
+/* One line of the list: "HASH  NAME\n". */
+typedef struct listed_file {
+    const char *hash, *name;
+    size_t name_length;
+} listed_file;
+
+/* Takes the line at *text and moves behind it; false where it is none. */
+static bool next_listed(const char **text, listed_file *file) {
+    const char *line = *text, *end = strchr(line, '\n');
+    if (end == NULL || end - line <= HASH_DIGITS + 2 || memcmp(line + HASH_DIGITS, "  ", 2) != 0 ||
+        strspn(line, "0123456789abcdef") != HASH_DIGITS)
+        return false;
+    *file = (listed_file){line, line + HASH_DIGITS + 2, (size_t)(end - line) - HASH_DIGITS - 2};
+    *text = end + 1;
+    return memchr(file->name, '/', file->name_length) == NULL;
 }
 
-/* The name in a line that is not what it should be, for the message. */
-static rpo_status name_difference(const char *folder, const char *line) {
-    const size_t length = line_length(line);
-    if (length <= HASH_DIGITS + 3)
-        return rpo_error_set(RPO_ERROR_INVALID_INPUT,
-                             "%s: its list of checksums is damaged or a file is missing", folder);
-    return rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s/%.*s: differs from its checksum", folder,
-                         (int)(length - HASH_DIGITS - 3), line + HASH_DIGITS + 2);
+static bool is_listed(const char *list, const char *name) {
+    listed_file file;
+    while (*list != '\0' && next_listed(&list, &file))
+        if (strlen(name) == file.name_length && memcmp(name, file.name, file.name_length) == 0)
+            return true;
+    return false;
 }
 
-rpo_status rpo_checksums_verify(const char *folder) {
-    rpo_text list = {0};
-    char *stored = NULL;
-    size_t size = 0;
-    char *path = rpo_path_join(folder, RPO_CHECKPOINT_CHECKSUMS);
-    rpo_status status =
-        path == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_read_file(path, LIST_LIMIT, &stored, &size);
-    if (status != RPO_OK)
-        goto cleanup;
-    status = build_list(&list, folder);
-    if (status != RPO_OK)
-        goto cleanup;
-    if (size == list.length && memcmp(stored, list.data, size) == 0)
-        goto cleanup;
+static rpo_status verify_file(const char *folder, const listed_file *file, rpo_text *damage) {
+    rpo_text path = {0};
+    rpo_path_kind kind = RPO_PATH_ABSENT;
+    char hex[HASH_DIGITS + 1] = "";
+    rpo_status status = rpo_text_printf(&path, "%s/%.*s", folder, (int)file->name_length, file->name);
+    if (status == RPO_OK)
+        status = rpo_path_examine(path.data, &kind);
+    if (status == RPO_OK && kind == RPO_PATH_FILE)
+        status = rpo_hash_file(path.data, true, hex);
+    if (status == RPO_OK && kind != RPO_PATH_FILE)
+        status = rpo_text_printf(damage, "%s: is %s", path.data,
+                                 kind == RPO_PATH_ABSENT ? "missing" : "no regular file");
+    else if (status == RPO_OK && memcmp(hex, file->hash, HASH_DIGITS) != 0)
+        status = rpo_text_printf(damage, "%s: differs from its checksum", path.data);
+    rpo_text_free(&path);
+    return status;
+}
 
-    /* Walk both lists to the first line that differs: that names the file. */
-    const char *expected = stored, *found = list.data == NULL ? "" : list.data;
-    while (*expected != '\0' && *found != '\0') {
-        const size_t length = line_length(expected);
-        if (length != line_length(found) || memcmp(expected, found, length) != 0)
-            break;
-        expected += length;
-        found += length;
+/* A list that was cut at the end of a line would vouch for too little. */
+static rpo_status check_complete(const char *folder, const char *list, rpo_text *damage) {
+    static const char *const needed[] = {"model.safetensors", "config.json", RPO_CHECKPOINT_OPTIMIZER,
+                                         RPO_CHECKPOINT_STATE};
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; ++i)
+        if (!is_listed(list, needed[i]))
+            return rpo_text_printf(damage, "%s/%s: does not list %s", folder, RPO_CHECKPOINT_CHECKSUMS,
+                                   needed[i]);
+    return RPO_OK;
+}
+
+static rpo_status verify_listed(const char *folder, const char *list, rpo_text *damage) {
+    for (const char *at = list; *at != '\0' && damage->length == 0;) {
+        listed_file file;
+        if (!next_listed(&at, &file))
+            return rpo_text_printf(damage, "%s/%s: is damaged", folder, RPO_CHECKPOINT_CHECKSUMS);
+        RPO_TRY(verify_file(folder, &file, damage));
     }
-    status = name_difference(folder, *expected != '\0' ? expected : found);
+    return damage->length > 0 ? RPO_OK : check_complete(folder, list, damage);
+}
+
+static rpo_status name_extra(const char *folder, const char *list, rpo_text *extra) {
+    char **names = NULL;
+    size_t count = 0;
+    RPO_TRY(rpo_list_folder(folder, &names, &count));
+    rpo_status status = RPO_OK;
+    for (size_t i = 0; i < count && status == RPO_OK; ++i)
+        if (strcmp(names[i], RPO_CHECKPOINT_CHECKSUMS) != 0 && !is_listed(list, names[i]))
+            status = rpo_text_printf(extra, "%s%s", extra->length > 0 ? ", " : "", names[i]);
+    rpo_free_names(names, count);
+    return status;
+}
+
+rpo_status rpo_checksums_verify(const char *folder, rpo_text *damage, rpo_text *extra) {
+    char *list = NULL;
+    size_t size = 0;
+    rpo_path_kind kind = RPO_PATH_ABSENT;
+    char *path = rpo_path_join(folder, RPO_CHECKPOINT_CHECKSUMS);
+    rpo_status status = path == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_path_examine(path, &kind);
+    if (status == RPO_OK && kind != RPO_PATH_FILE) {
+        status = rpo_text_printf(damage, "%s: is %s", path,
+                                 kind == RPO_PATH_ABSENT ? "missing" : "no regular file");
+        goto cleanup;
+    }
+    if (status == RPO_OK)
+        status = rpo_read_file(path, LIST_LIMIT, &list, &size);
+    if (status == RPO_OK && strlen(list) != size)
+        status = rpo_text_printf(damage, "%s: is damaged", path);
+    if (status == RPO_OK && damage->length == 0)
+        status = verify_listed(folder, list, damage);
+    if (status == RPO_OK && damage->length == 0)
+        status = name_extra(folder, list, extra);
 
 cleanup:
-    rpo_free(stored);
+    rpo_free(list);
     rpo_free(path);
-    rpo_text_free(&list);
     return status;
 }

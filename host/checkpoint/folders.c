@@ -1,6 +1,6 @@
 /* folders.c - which checkpoints a run folder holds, and how a finished folder takes its place. */
-#include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,15 +8,15 @@
 
 int64_t rpo_checkpoint_step_of(const char *name) {
     static const char prefix[] = "step-";
+    char again[32];
     if (strncmp(name, prefix, sizeof prefix - 1) != 0)
         return -1;
-    const char *digits = name + sizeof prefix - 1;
-    for (const char *digit = digits; *digit != '\0'; ++digit)
-        if (!isdigit((unsigned char)*digit))
-            return -1;
     errno = 0;
-    const long long step = *digits == '\0' ? -1 : strtoll(digits, NULL, 10);
-    return errno != 0 ? -1 : (int64_t)step;
+    const long long step = strtoll(name + sizeof prefix - 1, NULL, 10);
+    if (errno != 0 || step < 0)
+        return -1;
+    snprintf(again, sizeof again, "%s%lld", prefix, step);
+    return strcmp(name, again) == 0 ? (int64_t)step : -1; /* step-007 is not what a run calls step 7 */
 }
 
 static int compare_steps(const void *a, const void *b) {
@@ -24,25 +24,48 @@ static int compare_steps(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-rpo_status rpo_checkpoint_steps(const char *checkpoints_folder, int64_t **steps, size_t *count) {
-    *steps = NULL;
+/* Is there a folder of that name? */
+static rpo_status examine_entry(const char *folder, const char *name, rpo_path_kind *kind) {
+    char *path = rpo_path_join(folder, name);
+    const rpo_status status = path == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_path_examine(path, kind);
+    rpo_free(path);
+    return status;
+}
+
+/* The names in a folder; none when there is no such folder. */
+static rpo_status list_if_any(const char *folder, char ***names, size_t *count) {
+    rpo_path_kind kind = RPO_PATH_ABSENT;
+    *names = NULL;
     *count = 0;
-    if (!rpo_path_is_folder(checkpoints_folder))
-        return RPO_OK;
+    RPO_TRY(rpo_path_examine(folder, &kind));
+    return kind == RPO_PATH_ABSENT ? RPO_OK : rpo_list_folder(folder, names, count);
+}
+
+rpo_status rpo_checkpoint_steps(const char *checkpoints_folder, int64_t **steps, size_t *count) {
     char **names = NULL;
     size_t num_names = 0;
-    RPO_TRY(rpo_list_folder(checkpoints_folder, &names, &num_names));
+    *steps = NULL;
+    *count = 0;
+    RPO_TRY(list_if_any(checkpoints_folder, &names, &num_names));
     *steps = rpo_alloc_array(num_names + 1, sizeof **steps);
-    if (*steps != NULL) {
-        for (size_t i = 0; i < num_names; ++i) {
-            const int64_t step = rpo_checkpoint_step_of(names[i]);
-            if (step >= 0)
-                (*steps)[(*count)++] = step;
-        }
-        qsort(*steps, *count, sizeof **steps, compare_steps);
+    rpo_status status = *steps == NULL ? RPO_ERROR_OUT_OF_MEMORY : RPO_OK;
+    for (size_t i = 0; i < num_names && status == RPO_OK; ++i) {
+        const int64_t step = rpo_checkpoint_step_of(names[i]);
+        rpo_path_kind kind = RPO_PATH_ABSENT;
+        if (step >= 0)
+            status = examine_entry(checkpoints_folder, names[i], &kind);
+        if (kind == RPO_PATH_FOLDER)
+            (*steps)[(*count)++] = step;
     }
     rpo_free_names(names, num_names);
-    return *steps == NULL ? RPO_ERROR_OUT_OF_MEMORY : RPO_OK;
+    if (status != RPO_OK) {
+        rpo_free(*steps);
+        *steps = NULL;
+        *count = 0;
+    } else {
+        qsort(*steps, *count, sizeof **steps, compare_steps);
+    }
+    return status;
 }
 
 char *rpo_checkpoint_step_path(const char *checkpoints_folder, const char *prefix, int64_t step) {
@@ -54,22 +77,86 @@ char *rpo_checkpoint_step_path(const char *checkpoints_folder, const char *prefi
     return path.data;
 }
 
-rpo_status rpo_checkpoint_replace(const char *from, const char *to, const char *aside) {
-    if (!rpo_path_exists(to))
+void rpo_checkpoint_warn(rpo_text *warnings) {
+    if (warnings != NULL)
+        (void)rpo_text_printf(warnings, "%s\n", rpo_last_error());
+}
+
+rpo_status rpo_checkpoint_replace(const char *from, const char *to, const char *aside, rpo_text *warnings) {
+    rpo_path_kind kind = RPO_PATH_ABSENT;
+    RPO_TRY(rpo_path_examine(to, &kind));
+    if (kind == RPO_PATH_ABSENT)
         return rpo_rename_synced(from, to);
     RPO_TRY(rpo_remove_tree(aside));
-    RPO_TRY(rpo_rename_synced(to, aside));
-    RPO_TRY(rpo_rename_synced(from, to));
-    return rpo_remove_tree(aside);
+    rpo_status status = rpo_rename_synced(to, aside);
+    if (status == RPO_OK)
+        status = rpo_rename_synced(from, to);
+    if (status != RPO_OK) {
+        (void)rename(aside, to); /* back again; fails where `to` has its successor already */
+        return status;
+    }
+    if (rpo_remove_tree(aside) != RPO_OK)
+        rpo_checkpoint_warn(warnings);
+    return RPO_OK;
 }
+
+/* PARENT/aside-step-N, or with .2, .3 behind it where that is taken; rpo_free. */
+static rpo_status find_place_aside(const char *checkpoints, int64_t step, char **place) {
+    rpo_path_kind kind = RPO_PATH_FOLDER;
+    for (int copy = 1; kind != RPO_PATH_ABSENT; ++copy) {
+        rpo_text path = {0};
+        rpo_status status =
+            rpo_text_printf(&path, "%s/%sstep-%lld", checkpoints, RPO_CHECKPOINT_ASIDE, (long long)step);
+        if (status == RPO_OK && copy > 1)
+            status = rpo_text_printf(&path, ".%d", copy);
+        if (status == RPO_OK)
+            status = rpo_path_examine(path.data, &kind);
+        if (status == RPO_OK && kind == RPO_PATH_ABSENT)
+            *place = path.data;
+        else
+            rpo_text_free(&path);
+        RPO_TRY(status);
+    }
+    return RPO_OK;
+}
+
+static rpo_status set_aside(const char *checkpoints, int64_t step, rpo_text *warnings) {
+    char *place = NULL, *path = rpo_checkpoint_step_path(checkpoints, "", step);
+    rpo_status status = path == NULL ? RPO_ERROR_OUT_OF_MEMORY : find_place_aside(checkpoints, step, &place);
+    if (status == RPO_OK)
+        status = rpo_rename_synced(path, place);
+    if (status == RPO_OK && warnings != NULL)
+        status = rpo_text_printf(warnings, "%s: is kept as %s\n", path, place);
+    rpo_free(place);
+    rpo_free(path);
+    return status;
+}
+
+rpo_status rpo_checkpoint_set_later_aside(const char *run_folder, int64_t step, rpo_text *warnings) {
+    int64_t *steps = NULL;
+    size_t count = 0;
+    char *checkpoints = rpo_path_join(run_folder, "checkpoints");
+    rpo_status status =
+        checkpoints == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_checkpoint_steps(checkpoints, &steps, &count);
+    for (size_t i = 0; i < count && status == RPO_OK; ++i)
+        if (steps[i] > step)
+            status = set_aside(checkpoints, steps[i], warnings);
+    rpo_free(steps);
+    rpo_free(checkpoints);
+    return status;
+}
+
+/* ---- what a kill left ---- */
 
 /* A kill between the two renames of a replacement left the old folder aside and none in its place. */
 static rpo_status put_back_or_remove(const char *folder, const char *name) {
     char *aside = rpo_path_join(folder, name);
     char *place = rpo_path_join(folder, name + strlen(RPO_CHECKPOINT_REPLACED));
-    rpo_status status = RPO_ERROR_OUT_OF_MEMORY;
-    if (aside != NULL && place != NULL)
-        status = rpo_path_exists(place) ? rpo_remove_tree(aside) : rpo_rename_synced(aside, place);
+    rpo_path_kind kind = RPO_PATH_ABSENT;
+    rpo_status status =
+        aside == NULL || place == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_path_examine(place, &kind);
+    if (status == RPO_OK)
+        status = kind == RPO_PATH_ABSENT ? rpo_rename_synced(aside, place) : rpo_remove_tree(aside);
     rpo_free(place);
     rpo_free(aside);
     return status;
@@ -87,14 +174,12 @@ static bool starts_with(const char *name, const char *prefix) {
 }
 
 static rpo_status clean_folder(const char *folder) {
-    if (!rpo_path_is_folder(folder))
-        return RPO_OK;
     char **names = NULL;
     size_t count = 0;
-    RPO_TRY(rpo_list_folder(folder, &names, &count));
+    RPO_TRY(list_if_any(folder, &names, &count));
     rpo_status status = RPO_OK;
     for (size_t i = 0; i < count && status == RPO_OK; ++i) {
-        if (starts_with(names[i], RPO_CHECKPOINT_TEMPORARY))
+        if (starts_with(names[i], RPO_CHECKPOINT_TEMPORARY) || starts_with(names[i], RPO_PROBE_PREFIX))
             status = remove_entry(folder, names[i]);
         else if (starts_with(names[i], RPO_CHECKPOINT_REPLACED))
             status = put_back_or_remove(folder, names[i]);

@@ -13,40 +13,53 @@ static rpo_status read_state(const char *folder, rpo_trainer_state *state) {
     return status;
 }
 
-/* A folder whose state belongs to another step was renamed by hand; training from it would repeat steps. */
-static rpo_status check_folder(const char *folder, int64_t step, rpo_trainer_state *state) {
-    RPO_TRY(rpo_checksums_verify(folder));
-    RPO_TRY(read_state(folder, state));
-    if (state->step != step)
-        return rpo_error_set(RPO_ERROR_INVALID_INPUT,
-                             "%s: holds the state of step %lld; must be that of its name", folder,
-                             (long long)state->step);
-    return RPO_OK;
+/* Looks a folder over and reads its state, unless there is damage to tell of. A state of another step belongs to a
+ * folder that was renamed by hand; training from it would repeat steps. */
+static rpo_status check_folder(const char *folder, int64_t step, rpo_trainer_state *state, rpo_text *damage,
+                               rpo_text *warnings) {
+    rpo_text extra = {0};
+    rpo_status status = rpo_checksums_verify(folder, damage, &extra);
+    if (status != RPO_OK || damage->length > 0)
+        goto cleanup;
+    if (extra.length > 0)
+        status = rpo_text_printf(warnings,
+                                 "%s: holds files that are none of the checkpoint's (%s); they are "
+                                 "ignored\n",
+                                 folder, extra.data);
+    if (status == RPO_OK)
+        status = read_state(folder, state);
+    if (status == RPO_OK && state->step != step)
+        status = rpo_error_set(RPO_ERROR_INVALID_INPUT,
+                               "%s: holds the state of step %lld; must be that of its name", folder,
+                               (long long)state->step);
+
+cleanup:
+    rpo_text_free(&extra);
+    return status;
 }
 
 rpo_status rpo_checkpoint_find_latest(const char *run_folder, char **folder, rpo_trainer_state *state,
                                       rpo_text *warnings) {
     *folder = NULL;
-    char *checkpoints = rpo_path_join(run_folder, "checkpoints");
-    if (checkpoints == NULL)
-        return RPO_ERROR_OUT_OF_MEMORY;
     int64_t *steps = NULL;
     size_t count = 0;
-    rpo_status status = rpo_checkpoint_steps(checkpoints, &steps, &count);
-    for (size_t i = count; i > 0 && status == RPO_OK; --i) {
+    char *checkpoints = rpo_path_join(run_folder, "checkpoints");
+    rpo_status status =
+        checkpoints == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_checkpoint_steps(checkpoints, &steps, &count);
+    for (size_t i = count; i > 0 && status == RPO_OK && *folder == NULL; --i) {
+        rpo_text damage = {0};
         char *candidate = rpo_checkpoint_step_path(checkpoints, "", steps[i - 1]);
-        if (candidate == NULL) {
-            status = RPO_ERROR_OUT_OF_MEMORY;
-            break;
-        }
-        if (check_folder(candidate, steps[i - 1], state) == RPO_OK) {
+        status = candidate == NULL ? RPO_ERROR_OUT_OF_MEMORY
+                                   : check_folder(candidate, steps[i - 1], state, &damage, warnings);
+        if (status == RPO_OK && damage.length > 0)
+            status = rpo_text_printf(warnings, "%s; falling back to %s%lld\n", damage.data,
+                                     i > 1 ? "the checkpoint of step " : "the beginning, step ",
+                                     i > 1 ? (long long)steps[i - 2] : 0LL);
+        else if (status == RPO_OK)
             *folder = candidate;
-            break;
-        }
-        rpo_free(candidate);
-        status = rpo_text_printf(warnings, "%s; falling back to %s%lld\n", rpo_last_error(),
-                                 i > 1 ? "the checkpoint of step " : "the beginning, step ",
-                                 i > 1 ? (long long)steps[i - 2] : 0LL);
+        if (*folder == NULL)
+            rpo_free(candidate);
+        rpo_text_free(&damage);
     }
     rpo_free(steps);
     rpo_free(checkpoints);

@@ -64,32 +64,32 @@ static rpo_status write_contents(const char *folder, const rpo_model *model,
     return rpo_sync_folder(folder);
 }
 
-/* Removes checkpoints beyond the `keep` newest up to `step`, and every later one. */
-static rpo_status prune(const char *checkpoints, int64_t step, int64_t keep) {
+static rpo_status remove_checkpoint(const char *checkpoints, int64_t step) {
+    char *path = rpo_checkpoint_step_path(checkpoints, "", step);
+    char *leaving = rpo_checkpoint_step_path(checkpoints, RPO_CHECKPOINT_TEMPORARY, step);
+    /* Renamed first: a kill in mid-removal must not leave half a checkpoint under a real name. */
+    rpo_status status = path == NULL || leaving == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_remove_tree(leaving);
+    if (status == RPO_OK)
+        status = rpo_rename_synced(path, leaving);
+    if (status == RPO_OK)
+        status = rpo_remove_tree(leaving);
+    rpo_free(leaving);
+    rpo_free(path);
+    return status;
+}
+
+/* Removes checkpoints beyond the `keep` newest up to `step`. What cannot be removed stays, with a warning: the next save
+ * tries again. */
+static void prune(const char *checkpoints, int64_t step, int64_t keep, rpo_text *warnings) {
     int64_t *steps = NULL;
     size_t count = 0;
-    RPO_TRY(rpo_checkpoint_steps(checkpoints, &steps, &count));
-    rpo_status status = RPO_OK;
+    if (rpo_checkpoint_steps(checkpoints, &steps, &count) != RPO_OK)
+        rpo_checkpoint_warn(warnings);
     int64_t kept = 0;
-    for (size_t i = count; i > 0 && status == RPO_OK; --i) {
-        const int64_t candidate = steps[i - 1];
-        if (candidate <= step && kept < keep) {
-            ++kept;
-            continue;
-        }
-        char *path = rpo_checkpoint_step_path(checkpoints, "", candidate);
-        char *aside = rpo_checkpoint_step_path(checkpoints, RPO_CHECKPOINT_TEMPORARY, candidate);
-        /* Renamed first: a kill in mid-removal must not leave half a checkpoint under a real name. */
-        status = path == NULL || aside == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_remove_tree(aside);
-        if (status == RPO_OK)
-            status = rpo_rename_synced(path, aside);
-        if (status == RPO_OK)
-            status = rpo_remove_tree(aside);
-        rpo_free(path);
-        rpo_free(aside);
-    }
+    for (size_t i = count; i > 0; --i)
+        if (steps[i - 1] <= step && kept++ >= keep && remove_checkpoint(checkpoints, steps[i - 1]) != RPO_OK)
+            rpo_checkpoint_warn(warnings);
     rpo_free(steps);
-    return status;
 }
 
 /* Removes a half-written folder without losing the message of what went wrong. */
@@ -105,7 +105,7 @@ static void discard(const char *folder) {
 
 rpo_status rpo_checkpoint_save(const char *run_folder, const rpo_model *model,
                                const rpo_optimizer_state *optimizer, const rpo_trainer_state *state,
-                               int64_t keep, const rpo_checkpoint_extras *extras) {
+                               int64_t keep, const rpo_checkpoint_extras *extras, rpo_text *warnings) {
     rpo_status status = RPO_ERROR_OUT_OF_MEMORY;
     char *temporary = NULL, *place = NULL, *aside = NULL;
     char *checkpoints = rpo_path_join(run_folder, "checkpoints");
@@ -122,11 +122,14 @@ rpo_status rpo_checkpoint_save(const char *run_folder, const rpo_model *model,
         goto cleanup;
     status = write_contents(temporary, model, optimizer, state, extras);
     if (status == RPO_OK)
-        status = rpo_checkpoint_replace(temporary, place, aside);
-    if (status == RPO_OK)
-        status = prune(checkpoints, state->step, keep);
-    else
+        status = rpo_checkpoint_replace(temporary, place, aside, warnings);
+    if (status != RPO_OK) {
         discard(temporary);
+        goto cleanup;
+    }
+    if (rpo_checkpoint_set_later_aside(run_folder, state->step, warnings) != RPO_OK)
+        rpo_checkpoint_warn(warnings);
+    prune(checkpoints, state->step, keep, warnings);
 
 cleanup:
     rpo_free(aside);
@@ -137,7 +140,7 @@ cleanup:
 }
 
 rpo_status rpo_checkpoint_save_final(const char *run_folder, const rpo_model *model,
-                                     const rpo_checkpoint_extras *extras) {
+                                     const rpo_checkpoint_extras *extras, rpo_text *warnings) {
     rpo_status status = RPO_ERROR_OUT_OF_MEMORY;
     char *temporary = rpo_path_join(run_folder, RPO_CHECKPOINT_TEMPORARY "final");
     char *place = rpo_path_join(run_folder, "final");
@@ -146,7 +149,7 @@ rpo_status rpo_checkpoint_save_final(const char *run_folder, const rpo_model *mo
         goto cleanup;
     status = write_contents(temporary, model, NULL, NULL, extras);
     if (status == RPO_OK)
-        status = rpo_checkpoint_replace(temporary, place, aside);
+        status = rpo_checkpoint_replace(temporary, place, aside, warnings);
     if (status != RPO_OK)
         discard(temporary);
 

@@ -1,8 +1,10 @@
 /* main.c - the rpo program: finds the command, shows help, makes sure that what was printed arrived. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/waiting.h"
 #include "host/cli/cli.h"
@@ -109,9 +111,21 @@ static int run(int argc, char **argv) {
     return wanted != NULL ? run_command(wanted, argc - 2, argv + 2) : report_unknown(name, "command", false);
 }
 
+/* A descriptor from 0 to 2 that the caller closed would be given to the first file a run opens, and what is meant for
+ * the terminal would be written into it. */
+static bool open_standard_descriptors(void) {
+    for (int file = STDIN_FILENO; file <= STDERR_FILENO; ++file)
+        if (fcntl(file, F_GETFD) < 0 && open("/dev/null", O_RDWR) != file) /* the lowest that is free */
+            return false;
+    return true;
+}
+
 int main(int argc, char **argv) {
     rpo_wait_politely(argv);
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is then a failed write, reported below like a full disk */
+    if (!open_standard_descriptors())
+        return RPO_EXIT_MACHINE; /* there is nowhere to say why */
+    signal(SIGXFSZ, SIG_IGN);    /* a file at its size limit is a failed write, not the end without a word */
+    signal(SIGPIPE, SIG_IGN);    /* a closed pipe is then a failed write, reported below like a full disk */
     const int code = run(argc, argv);
     errno = 0;
     const bool failed_before = ferror(stdout) != 0, failed_now = fflush(stdout) != 0;

@@ -6,16 +6,18 @@
  */
 #include "host/data/byte_source.h"
 
-#include <errno.h>
-#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <zlib.h>
+
+#include "core/descriptors.h"
+#include "core/signals.h"
 
 enum { INPUT_SIZE = 1 << 16, GZIP_WINDOW_BITS = 15 + 16 /* + 16: gzip framing */ };
 
 struct rpo_byte_source {
-    FILE *file;
+    int file; /* -1 = none */
     bool gzip;
     bool inflating;   /* inside a member */
     bool file_ended;  /* the file gave its last byte */
@@ -33,14 +35,12 @@ static rpo_status fill(rpo_byte_source *source, size_t wanted) {
         source->begin = 0;
     }
     while (source->end < wanted && !source->file_ended) {
-        const size_t got =
-            fread(source->input + source->end, 1, sizeof source->input - source->end, source->file);
+        size_t got = 0;
+        RPO_TRY(rpo_signals_check());
+        RPO_TRY(rpo_read_some(source->file, "file", source->input + source->end,
+                              sizeof source->input - source->end, &got));
         source->end += got;
-        if (got == 0) {
-            if (ferror(source->file))
-                return rpo_error_set(RPO_ERROR_IO, "read failed: %s", strerror(errno));
-            source->file_ended = true;
-        }
+        source->file_ended = got == 0;
     }
     return RPO_OK;
 }
@@ -60,19 +60,13 @@ static rpo_status start_gzip(rpo_byte_source *source) {
 }
 
 rpo_status rpo_byte_source_open(rpo_byte_source **source, const char *path) {
-    rpo_status status = RPO_OK;
     *source = NULL;
-    if (rpo_path_is_folder(path))
-        return rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: is a folder; must be a file", path);
     rpo_byte_source *opened = rpo_calloc_array(1, sizeof *opened);
     if (opened == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
-    opened->file = fopen(path, "rb");
-    if (opened->file == NULL) {
-        status = rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: cannot be opened: %s; must be a readable file",
-                               path, strerror(errno));
+    rpo_status status = rpo_open_regular(path, &opened->file, NULL);
+    if (status != RPO_OK)
         goto cleanup;
-    }
     status = rpo_error_prefix(fill(opened, 2), "%s: ", path);
     if (status == RPO_OK && starts_member(opened))
         status = start_gzip(opened);
@@ -90,8 +84,8 @@ void rpo_byte_source_close(rpo_byte_source *source) {
         return;
     if (source->zlib_opened)
         inflateEnd(&source->zlib);
-    if (source->file != NULL)
-        fclose(source->file);
+    if (source->file >= 0)
+        close(source->file);
     rpo_free(source);
 }
 

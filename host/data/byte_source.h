@@ -11,13 +11,15 @@
 
 typedef struct rpo_byte_source rpo_byte_source;
 
-/* INVALID_INPUT for a path that cannot be opened for reading, with the path in the message. */
+/* Regular files only: a pipe may never end. INVALID_INPUT for a path that cannot be opened for reading, with the
+ * path in the message. */
 rpo_status rpo_byte_source_open(rpo_byte_source **source, const char *path);
 void rpo_byte_source_close(rpo_byte_source *source);
 
 /*
  * Fills out[0..size) as far as there is data; *got = 0 means the end, reached cleanly.
- * Errors: INVALID_INPUT (a gzip stream that is damaged, cut short or followed by something else), IO.
+ * Errors: INVALID_INPUT (a gzip stream that is damaged, cut short or followed by something else), IO, INTERRUPTED
+ * (a signal asked to stop).
  */
 rpo_status rpo_byte_source_read(rpo_byte_source *source, char *out, size_t size, size_t *got);
 

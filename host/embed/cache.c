@@ -59,10 +59,17 @@ rpo_status rpo_embed_cache_read(rpo_embeddings *embeddings, const char *path, in
     size_t size = 0;
     char hex[33] = "";
     *found = false;
-    if (!rpo_path_exists(path))
+    rpo_path_kind kind = RPO_PATH_ABSENT;
+    status = rpo_path_examine(path, &kind);
+    if (status == RPO_OK && kind == RPO_PATH_ABSENT)
         return RPO_OK;
-    if (rpo_read_file(path, payload_size(count, dim) + CHECKSUM_SIZE, &data, &size) != RPO_OK) {
-        warn_damaged(embeddings, path, "cannot be read or is too long");
+    if (status == RPO_OK)
+        status = rpo_read_file(path, payload_size(count, dim) + CHECKSUM_SIZE, &data, &size);
+    if (status == RPO_ERROR_OUT_OF_MEMORY || status == RPO_ERROR_INTERRUPTED)
+        return status;
+    if (status != RPO_OK) { /* what is lost is a little time */
+        snprintf(embeddings->warning, sizeof embeddings->warning, "%s; the embeddings are computed anew",
+                 rpo_last_error());
         rpo_error_clear();
         return RPO_OK;
     }

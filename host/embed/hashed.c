@@ -16,8 +16,7 @@
  */
 #include <math.h>
 
-#include <omp.h>
-
+#include "core/threads.h"
 #include "host/embed/embed_internal.h"
 #include "host/embed/features.h"
 
@@ -106,7 +105,7 @@ rpo_status rpo_embed_hashed(rpo_embeddings *embeddings, const rpo_dataset *datas
     rpo_status status = RPO_OK;
     rpo_frequencies frequencies = {.num_documents = (double)rpo_dataset_size(fit)};
     if (num_threads <= 0)
-        num_threads = omp_get_max_threads();
+        num_threads = rpo_threads_default();
     frequencies.documents = rpo_calloc_array(DF_BUCKETS, sizeof *frequencies.documents);
     float *rows = rpo_alloc_array((size_t)count, RPO_EMBEDDING_HASHED_DIM * sizeof *rows);
     if (frequencies.documents == NULL || rows == NULL) {

@@ -14,6 +14,10 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "core/descriptors.h"
+#include "core/signals.h"
 
 enum { MAX_HEADER = 1 << 16, PREFIX_SIZE = 8, CHUNK_VALUES = 1 << 13 };
 
@@ -146,25 +150,44 @@ static rpo_status parse_header(rpo_npy_header *header, const char *text, const c
 
 /* ---- file ---- */
 
+static rpo_status open_stream(FILE **file, const char *path) {
+    int descriptor = -1;
+    RPO_TRY(rpo_open_regular(path, &descriptor, NULL));
+    *file = fdopen(descriptor, "rb");
+    if (*file != NULL)
+        return RPO_OK;
+    close(descriptor);
+    return rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "%s: no memory for a stream", path);
+}
+
+/* Exactly `size` bytes; `what` says what a file lacks that ends before. */
+static rpo_status read_exactly(FILE *file, void *data, size_t size, const char *path, const char *what) {
+    if (fread(data, 1, size, file) == size)
+        return RPO_OK;
+    if (ferror(file) != 0)
+        return rpo_error_set(RPO_ERROR_IO, "%s: cannot be read: %s", path, strerror(errno));
+    return header_fault(path, what);
+}
+
 /* Reads the header's text, NUL-terminated, into text[MAX_HEADER + 1]; the file is then at the first value. */
 static rpo_status read_header_text(FILE *file, char *text, const char *path) {
     unsigned char prefix[PREFIX_SIZE + 4];
-    if (fread(prefix, 1, PREFIX_SIZE, file) != PREFIX_SIZE || memcmp(prefix, "\x93NUMPY", 6) != 0)
-        return header_fault(path, "is no .npy file; must begin with \"\\x93NUMPY\"");
+    static const char no_npy[] = "is no .npy file; must begin with \"\\x93NUMPY\"";
+    RPO_TRY(read_exactly(file, prefix, PREFIX_SIZE, path, no_npy));
+    if (memcmp(prefix, "\x93NUMPY", 6) != 0)
+        return header_fault(path, no_npy);
     const int major = prefix[6];
     if (major != 1 && major != 2)
         return rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: has .npy version %d; must be 1 or 2", path, major);
     const size_t digits = major == 1 ? 2 : 4;
-    if (fread(prefix + PREFIX_SIZE, 1, digits, file) != digits)
-        return header_fault(path, "header: is cut short");
+    RPO_TRY(read_exactly(file, prefix + PREFIX_SIZE, digits, path, "header: is cut short"));
     size_t length = 0;
     for (size_t i = 0; i < digits; ++i)
         length |= (size_t)prefix[PREFIX_SIZE + i] << (8 * i);
     if (length > MAX_HEADER)
         return rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: header: has %zu bytes; at most %d are allowed",
                              path, length, MAX_HEADER);
-    if (fread(text, 1, length, file) != length)
-        return header_fault(path, "header: is cut short");
+    RPO_TRY(read_exactly(file, text, length, path, "header: is cut short"));
     text[length] = '\0';
     if (strlen(text) != length)
         return header_fault(path, "header: holds a NUL byte");
@@ -229,8 +252,10 @@ static rpo_status read_values(FILE *file, float *values, size_t count, rpo_npy_t
     unsigned char chunk[CHUNK_VALUES * 8];
     for (size_t done = 0; done < count;) {
         const size_t wanted = count - done < CHUNK_VALUES ? count - done : CHUNK_VALUES;
+        RPO_TRY(rpo_signals_check());
         if (fread(chunk, value_size(type), wanted, file) != wanted)
-            return rpo_error_set(RPO_ERROR_IO, "%s: read failed after %zu values", path, done);
+            return rpo_error_set(RPO_ERROR_IO, "%s: cannot be read after %zu values: %s", path, done,
+                                 ferror(file) != 0 ? strerror(errno) : "the file was cut short");
         convert(values + done, chunk, wanted, type);
         done += wanted;
     }
@@ -245,13 +270,9 @@ rpo_status rpo_npy_read(rpo_matrix *matrix, const char *path, int64_t expected_r
     char *text = rpo_alloc_array(MAX_HEADER + 1, 1);
     if (text == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
-    file = fopen(path, "rb");
-    if (file == NULL) {
-        status = rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: cannot be opened: %s; must be a readable file",
-                               path, strerror(errno));
-        goto cleanup;
-    }
-    status = read_header_text(file, text, path);
+    status = open_stream(&file, path);
+    if (status == RPO_OK)
+        status = read_header_text(file, text, path);
     if (status == RPO_OK)
         status = parse_header(&header, text, path);
     if (status == RPO_OK)

@@ -12,12 +12,17 @@
 static rpo_status open_folder(rpo_safetensors *file, const char *folder) {
     char *single = rpo_path_join(folder, "model.safetensors");
     char *index = rpo_path_join(folder, "model.safetensors.index.json");
-    rpo_status status = RPO_ERROR_OUT_OF_MEMORY;
-    if (single == NULL || index == NULL)
+    rpo_path_kind single_kind = RPO_PATH_ABSENT, index_kind = RPO_PATH_ABSENT;
+    rpo_status status = single == NULL || index == NULL ? RPO_ERROR_OUT_OF_MEMORY : RPO_OK;
+    if (status == RPO_OK)
+        status = rpo_path_examine(single, &single_kind);
+    if (status == RPO_OK)
+        status = rpo_path_examine(index, &index_kind);
+    if (status != RPO_OK)
         goto cleanup;
-    if (rpo_path_exists(single))
+    if (single_kind != RPO_PATH_ABSENT)
         status = rpo_safetensors_add_file(file, single);
-    else if (rpo_path_exists(index))
+    else if (index_kind != RPO_PATH_ABSENT)
         status = rpo_safetensors_add_index(file, folder, index);
     else
         status = rpo_error_set(
@@ -35,8 +40,10 @@ rpo_status rpo_safetensors_open(rpo_safetensors **file, const char *path) {
     rpo_safetensors *opened = rpo_calloc_array(1, sizeof *opened);
     if (opened == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
-    rpo_status status =
-        rpo_path_is_folder(path) ? open_folder(opened, path) : rpo_safetensors_add_file(opened, path);
+    rpo_path_kind kind = RPO_PATH_ABSENT;
+    rpo_status status = rpo_path_examine(path, &kind);
+    if (status == RPO_OK)
+        status = kind == RPO_PATH_FOLDER ? open_folder(opened, path) : rpo_safetensors_add_file(opened, path);
     if (status == RPO_OK)
         status = rpo_safetensors_sort_names(opened);
     if (status != RPO_OK) {

@@ -4,15 +4,12 @@
  * A file is: u64 little-endian header length N, N bytes of JSON {"NAME": {"dtype", "shape", "data_offsets"}},
  * data. The byte ranges must cover the data section from its first to its last byte without gap or overlap.
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "core/files_internal.h"
+#include "core/descriptors.h"
 #include "core/json.h"
+#include "core/signals.h"
 #include "host/formats/safetensors_internal.h"
 
 static const struct {
@@ -205,35 +202,27 @@ static rpo_status read_entries(rpo_safetensors *file, size_t shard, const char *
 static rpo_status read_at(int descriptor, const char *path, void *data, size_t size, uint64_t offset) {
     char *to = data;
     while (size > 0) {
-        const ssize_t got = pread(descriptor, to, size, (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return rpo_io_fault(path, "cannot be read", errno);
+        size_t got = 0;
+        RPO_TRY(rpo_signals_check());
+        RPO_TRY(rpo_read_some_at(descriptor, path, to, size, offset, &got));
         if (got == 0)
             return rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: ends at byte %llu, before its header does",
                                  path, (unsigned long long)offset);
         to += got;
-        offset += (uint64_t)got;
-        size -= (size_t)got;
+        offset += got;
+        size -= got;
     }
     return RPO_OK;
 }
 
-static rpo_status read_header(rpo_safetensors *file, size_t shard_index) {
+static rpo_status read_header(rpo_safetensors *file, size_t shard_index, uint64_t file_size) {
     rpo_safetensors_shard *shard = &file->shards[shard_index];
     rpo_status status = RPO_OK;
-    struct stat info;
     unsigned char prefix[8];
     uint64_t length = 0;
     char *text = NULL;
     rpo_json *json = NULL;
 
-    if (fstat(shard->descriptor, &info) != 0)
-        return rpo_io_fault(shard->path, "cannot be read", errno);
-    if (!S_ISREG(info.st_mode))
-        return rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: is no regular file", shard->path);
-    const uint64_t file_size = (uint64_t)info.st_size;
     if (file_size < sizeof prefix)
         return rpo_error_set(RPO_ERROR_INVALID_INPUT,
                              "%s: has %llu bytes; a safetensors file begins with 8 bytes of header length",
@@ -275,13 +264,13 @@ rpo_status rpo_safetensors_add_file(rpo_safetensors *file, const char *path) {
     char *copy = rpo_strdup(path);
     if (copy == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
-    const int descriptor =
-        open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block the check below */
-    if (descriptor < 0) {
-        const int error_number = errno;
+    int descriptor = -1;
+    uint64_t size = 0;
+    const rpo_status opened = rpo_open_regular(path, &descriptor, &size);
+    if (opened != RPO_OK) {
         rpo_free(copy);
-        return rpo_path_fault(path, "cannot be read", error_number);
+        return opened;
     }
     file->shards[file->num_shards] = (rpo_safetensors_shard){copy, descriptor, 0};
-    return read_header(file, file->num_shards++);
+    return read_header(file, file->num_shards++, size);
 }

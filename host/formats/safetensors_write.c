@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "core/descriptors.h"
 #include "core/files_internal.h"
 #include "core/json.h"
 #include "host/formats/safetensors.h"
@@ -85,14 +86,14 @@ rpo_status rpo_safetensors_write(const char *path, const rpo_tensor_write *tenso
         status = build_header(&header, tensors, count);
     if (status != RPO_OK)
         goto cleanup;
-    descriptor = open(temporary.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (descriptor < 0) {
-        status = rpo_path_fault(temporary.data, "cannot be created", errno);
+    status = rpo_open_to_write(temporary.data, O_TRUNC, &descriptor);
+    if (status != RPO_OK)
         goto cleanup;
-    }
     status = write_file(descriptor, temporary.data, &header, tensors, count);
-    if (close(descriptor) != 0 && status == RPO_OK)
-        status = rpo_io_fault(temporary.data, "cannot be written", errno);
+    if (status == RPO_OK)
+        status = rpo_close_written(descriptor, temporary.data);
+    else
+        close(descriptor);
     if (status == RPO_OK)
         status = rpo_rename_synced(temporary.data, path);
     if (status != RPO_OK)

@@ -1,26 +1,19 @@
 /* metrics.c - metrics.jsonl and log.txt: opened, appended to, synced. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/descriptors.h"
 #include "core/files_internal.h"
 #include "host/metrics/internal.h"
 
-static rpo_status io_fault(const char *what, const char *path) {
-    return rpo_error_set(RPO_ERROR_IO, "%s: cannot %s: %s", path, what, strerror(errno));
-}
-
 static rpo_status open_rows(rpo_metrics *metrics, int64_t keep_bytes) {
-    metrics->file = open(metrics->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    if (metrics->file < 0)
-        return io_fault("open", metrics->path);
-    if (ftruncate(metrics->file, (off_t)keep_bytes) != 0)
-        return io_fault("cut", metrics->path);
+    RPO_TRY(rpo_open_to_write(metrics->path, 0, &metrics->file));
+    RPO_TRY(rpo_cut_file(metrics->file, metrics->path, keep_bytes));
     if (lseek(metrics->file, 0, SEEK_END) < 0)
-        return io_fault("seek in", metrics->path);
+        return rpo_io_fault(metrics->path, "cannot be sized", errno);
     metrics->bytes = keep_bytes;
     return RPO_OK;
 }
@@ -52,7 +45,7 @@ static rpo_status open_log(rpo_metrics *metrics, const char *run_folder, bool ap
     if (path == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
     metrics->log = fopen(path, append ? "ae" : "we");
-    const rpo_status status = metrics->log == NULL ? io_fault("open", path) : RPO_OK;
+    const rpo_status status = metrics->log == NULL ? rpo_io_fault(path, "cannot be opened", errno) : RPO_OK;
     rpo_free(path);
     return status;
 }
@@ -98,16 +91,8 @@ rpo_status rpo_metrics_write(rpo_metrics *metrics, const rpo_metrics_row *row) {
     rpo_status status = rpo_metrics_row_to_json(&stamped, &text);
     if (status == RPO_OK)
         status = rpo_text_append(&text, "\n", 1);
-    /* One write a row: a reader never sees half of one while the run goes on. */
-    for (size_t done = 0; status == RPO_OK && done < text.length;) {
-        const ssize_t written = write(metrics->file, text.data + done, text.length - done);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            status = io_fault("write", metrics->path);
-        else
-            done += (size_t)written;
-    }
+    if (status == RPO_OK) /* one write a row: a reader never sees half of one while the run goes on */
+        status = rpo_write_all(metrics->file, metrics->path, text.data, text.length);
     if (status == RPO_OK)
         metrics->bytes += (int64_t)text.length;
     rpo_text_free(&text);
@@ -121,9 +106,7 @@ int64_t rpo_metrics_bytes(const rpo_metrics *metrics) {
 rpo_status rpo_metrics_sync(rpo_metrics *metrics) {
     if (metrics == NULL || metrics->file < 0)
         return RPO_OK;
-    if (fsync(metrics->file) != 0)
-        return io_fault("sync", metrics->path);
-    return RPO_OK;
+    return rpo_sync_file(metrics->file, metrics->path);
 }
 
 void rpo_metrics_close(rpo_metrics *metrics) {
@@ -174,14 +157,23 @@ void rpo_metrics_warn(rpo_metrics *metrics, const char *format, ...) {
     if (metrics == NULL)
         return;
     rpo_metrics_clear_line(metrics);
-    char text[2048];
+    char text[2048], line[2048];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    vsnprintf(line, sizeof line, format, arguments);
     va_end(arguments);
+    rpo_show_line(text, sizeof text, line);
     fprintf(stderr, "rpo: warning: %s\n", text);
     if (metrics->log != NULL) {
         fprintf(metrics->log, "warning: %s\n", text);
         fflush(metrics->log);
+    }
+}
+
+void rpo_metrics_warn_lines(rpo_metrics *metrics, const rpo_text *lines) {
+    for (const char *line = lines->data; line != NULL && *line != '\0';) {
+        const size_t length = strcspn(line, "\n");
+        rpo_metrics_warn(metrics, "%.*s", (int)length, line);
+        line += length + (line[length] == '\n');
     }
 }

@@ -45,6 +45,7 @@ rpo_metrics_row rpo_metrics_row_empty(void);
 void rpo_metrics_say(rpo_metrics *metrics, const char *format, ...) RPO_PRINTF(2, 3);
 void rpo_metrics_log(rpo_metrics *metrics, const char *format, ...) RPO_PRINTF(2, 3);
 void rpo_metrics_warn(rpo_metrics *metrics, const char *format, ...) RPO_PRINTF(2, 3);
+void rpo_metrics_warn_lines(rpo_metrics *metrics, const rpo_text *lines); /* one warning a line */
 
 /* Progress of a phase: one redrawn line on a terminal, plain lines now and then otherwise. */
 void rpo_metrics_progress(rpo_metrics *metrics, const char *phase, int64_t done, int64_t total,

@@ -5,8 +5,10 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/files_internal.h"
 #include "core/json.h"
 #include "host/config/keys.h"
 
@@ -20,12 +22,12 @@ static bool may_change(const char *name) {
 rpo_status rpo_run_folder_check(const rpo_config *config, bool resume) {
     static const char *const traces[] = {"metrics.jsonl", "config.json", "checkpoints", "final", "log.txt"};
     for (size_t i = 0; i < sizeof traces / sizeof traces[0] && !resume; ++i) {
+        rpo_path_kind kind = RPO_PATH_ABSENT;
         char *path = rpo_path_join(config->run.dir, traces[i]);
-        if (path == NULL)
-            return RPO_ERROR_OUT_OF_MEMORY;
-        const bool exists = rpo_path_exists(path);
+        const rpo_status status = path == NULL ? RPO_ERROR_OUT_OF_MEMORY : rpo_path_examine(path, &kind);
         rpo_free(path);
-        if (exists)
+        RPO_TRY(status);
+        if (kind != RPO_PATH_ABSENT)
             return rpo_config_fault(
                 config, "run.dir",
                 "%s already holds a run (%s); continue it with --resume, or choose another folder",
@@ -34,27 +36,76 @@ rpo_status rpo_run_folder_check(const rpo_config *config, bool resume) {
     return RPO_OK;
 }
 
-rpo_status rpo_run_folder_lock(const rpo_config *config, int *lock) {
-    char *path = rpo_path_join(config->run.dir, ".lock");
-    *lock = -1;
-    if (path == NULL)
-        return RPO_ERROR_OUT_OF_MEMORY;
-    rpo_status status = RPO_OK;
-    *lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (*lock < 0)
-        status = rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: cannot be opened: %s", path, strerror(errno));
-    else if (flock(*lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-        status = rpo_config_fault(config, "run.dir",
-                                  "%s is in use by another process; wait for it, or choose another folder",
-                                  config->run.dir);
-    /* Any other failure: a file system without locks. The run goes on without. */
-    rpo_free(path);
-    if (status != RPO_OK && *lock >= 0) {
-        close(*lock);
-        *lock = -1;
-    }
+/* ---- the lock ---- */
+
+/* Is the file that is locked still the one of that name? */
+static rpo_status check_same_file(int lock, const char *path, bool *same) {
+    struct stat held, found;
+    *same = false;
+    if (fstat(lock, &held) != 0)
+        return rpo_io_fault(path, "cannot be examined", errno);
+    if (stat(path, &found) != 0)
+        return errno == ENOENT || errno == ENOTDIR ? RPO_OK : rpo_io_fault(path, "cannot be examined", errno);
+    *same = held.st_dev == found.st_dev && held.st_ino == found.st_ino;
+    return RPO_OK;
+}
+
+static rpo_status lock_file(const rpo_config *config, int lock, const char *path) {
+    int result;
+    do {
+        result = flock(lock, LOCK_EX | LOCK_NB);
+    } while (result != 0 && errno == EINTR);
+    if (result == 0)
+        return RPO_OK;
+    if (errno == EWOULDBLOCK)
+        return rpo_config_fault(config, "run.dir",
+                                "%s is in use by another process; wait for it, or choose another folder",
+                                config->run.dir);
+    return rpo_error_set(RPO_ERROR_IO,
+                         "%s: cannot be locked: %s; run.dir must lie on a file system that knows locks", path,
+                         strerror(errno));
+}
+
+/* *lock stays -1 where the file was replaced between its opening and its locking: to be tried again. */
+static rpo_status try_lock(const rpo_config *config, int *lock, const char *path) {
+    bool same = false;
+    const int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (file < 0)
+        return rpo_path_fault(path, "cannot be opened", errno);
+    rpo_status status = lock_file(config, file, path);
+    if (status == RPO_OK)
+        status = check_same_file(file, path, &same);
+    if (status == RPO_OK && same)
+        *lock = file;
+    else
+        close(file);
     return status;
 }
+
+rpo_status rpo_run_folder_lock(const rpo_config *config, int *lock) {
+    *lock = -1;
+    char *path = rpo_path_join(config->run.dir, ".lock");
+    rpo_status status = path == NULL ? RPO_ERROR_OUT_OF_MEMORY : RPO_OK;
+    while (status == RPO_OK && *lock < 0)
+        status = try_lock(config, lock, path);
+    rpo_free(path);
+    return status;
+}
+
+rpo_status rpo_run_folder_still_held(const rpo_config *config, int lock) {
+    bool same = false;
+    char *path = rpo_path_join(config->run.dir, ".lock");
+    rpo_status status = path == NULL ? RPO_ERROR_OUT_OF_MEMORY : check_same_file(lock, path, &same);
+    rpo_free(path);
+    if (status == RPO_OK && !same)
+        status = rpo_error_set(RPO_ERROR_IO,
+                               "run.dir: %s was removed or replaced while this run went on; the run ends and "
+                               "writes nothing into it",
+                               config->run.dir);
+    return status;
+}
+
+/* ---- settings ---- */
 
 /* The resolved configuration as a document: sections of keys. */
 static rpo_status resolve(const rpo_config *config, rpo_json **json) {
@@ -120,12 +171,14 @@ static rpo_status compare_setting(void *user, const char *section, const char *k
         cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(with->before, section), key);
     char *now = cJSON_PrintUnformatted(value), *then = old == NULL ? NULL : cJSON_PrintUnformatted(old);
     rpo_status status = RPO_OK;
-    if (now == NULL || then == NULL || strcmp(now, then) != 0)
-        status = rpo_config_fault(
-            with->config, full_name,
-            "is %.200s, but the run in %s began with %.200s; change it back, or train into "
-            "another run.dir",
-            now == NULL ? "?" : now, with->config->run.dir, then == NULL ? "no such key" : then);
+    if (now == NULL || (then == NULL && old != NULL))
+        status = rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "configuration: no memory to print %s", full_name);
+    else if (then == NULL || strcmp(now, then) != 0)
+        status =
+            rpo_config_fault(with->config, full_name,
+                             "is %.200s, but the run in %s began with %.200s; change it back, or train into "
+                             "another run.dir",
+                             now, with->config->run.dir, then == NULL ? "no such key" : then);
     cJSON_free(then);
     cJSON_free(now);
     return status;
@@ -136,9 +189,13 @@ static rpo_status name_difference(const rpo_config *config) {
     rpo_json *now = NULL, *before = NULL;
     char *path = rpo_path_join(config->run.dir, "config.json");
     rpo_status status = path == NULL ? RPO_ERROR_OUT_OF_MEMORY : resolve(config, &now);
-    if (status == RPO_OK && rpo_json_read_file(&before, path, CONFIG_LIMIT) == RPO_OK) {
+    if (status == RPO_OK)
+        status = rpo_json_read_file(&before, path, CONFIG_LIMIT);
+    if (status == RPO_OK) {
         comparison with = {config, rpo_json_root(before)};
         status = visit_settings(now, compare_setting, &with);
+    } else if (status == RPO_ERROR_INVALID_INPUT && now != NULL) {
+        status = RPO_OK; /* gone or altered: the key stays unnamed */
     }
     rpo_json_free(before);
     rpo_json_free(now);

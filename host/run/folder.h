@@ -5,15 +5,19 @@
 #include "host/config/config.h"
 #include "host/run/record.h"
 
-/* INVALID_INPUT when run.dir holds a run already and it is not to be resumed. Caches are no run. */
+/* INVALID_INPUT when run.dir holds a run already and it is not to be resumed. Caches are no run. Counts only under the
+ * lock: until then another process may begin one. */
 rpo_status rpo_run_folder_check(const rpo_config *config, bool resume);
 
 /*
  * Takes the run folder for this process: two runs in one folder would write over each other. *lock is a file
- * descriptor
- * (-1 on failure); closing it, or the end of the process, however it comes, gives the folder free.
+ * descriptor (-1 on failure); closing it, or the end of the process, however it comes, gives the folder free.
+ * INVALID_INPUT when another process has it; IO when it cannot be locked at all.
  */
 rpo_status rpo_run_folder_lock(const rpo_config *config, int *lock);
+
+/* Before anything is written by its path: IO when the folder that was locked no longer stands in its place. */
+rpo_status rpo_run_folder_still_held(const rpo_config *config, int lock);
 
 /* Hash of the settings that must not change on resume. */
 rpo_status rpo_run_folder_config_hash(const rpo_config *config, char hex[33]);

@@ -8,14 +8,9 @@ static rpo_status open_context(rpo_inputs *inputs) {
     return rpo_context_create(&inputs->context, &options);
 }
 
-/* A file the user named that cannot be read is the user's to mend, whatever the system call said. */
-static rpo_status as_input_fault(rpo_status status) {
-    return status == RPO_ERROR_IO ? RPO_ERROR_INVALID_INPUT : status;
-}
-
 static rpo_status load_data(rpo_dataset **dataset, const rpo_inputs *inputs, const rpo_string_list *files) {
-    return as_input_fault(rpo_dataset_load(dataset, (const char *const *)files->items, files->count,
-                                           &inputs->config->data.options, inputs->tokenizer));
+    return rpo_dataset_load(dataset, (const char *const *)files->items, files->count,
+                            &inputs->config->data.options, inputs->tokenizer);
 }
 
 static rpo_status refuse_unpaired(const rpo_inputs *inputs, const char *key) {
@@ -127,7 +122,7 @@ static void set_token_ids(const rpo_inputs *inputs, rpo_model *model) {
 rpo_status rpo_inputs_load_model(const rpo_inputs *inputs, rpo_model **model, const char *key,
                                  const char *path) {
     RPO_TRY(rpo_tokenizer_check_folder(inputs->tokenizer, path));
-    RPO_TRY(as_input_fault(rpo_model_load(model, inputs->context, path)));
+    RPO_TRY(rpo_model_load(model, inputs->context, path));
     const rpo_status status = check_model(inputs, rpo_model_get_config(*model), key);
     if (status != RPO_OK) {
         rpo_model_free(*model);
@@ -194,11 +189,11 @@ rpo_status rpo_inputs_embed(rpo_inputs *inputs, const char *cache_folder) {
     const rpo_embedding_options eval = {config->embedding.kind, config->embedding.eval_path};
     const rpo_dataset *fit = inputs->train != NULL ? inputs->train : inputs->eval;
     if (inputs->trainable != NULL)
-        RPO_TRY(as_input_fault(rpo_embeddings_compute(&inputs->train_embeddings, inputs->train, fit, &train,
-                                                      cache_folder, threads)));
+        RPO_TRY(rpo_embeddings_compute(&inputs->train_embeddings, inputs->train, fit, &train, cache_folder,
+                                       threads));
     if (inputs->eval != NULL)
-        RPO_TRY(as_input_fault(rpo_embeddings_compute(&inputs->eval_embeddings, inputs->eval, fit, &eval,
-                                                      cache_folder, threads)));
+        RPO_TRY(rpo_embeddings_compute(&inputs->eval_embeddings, inputs->eval, fit, &eval, cache_folder,
+                                       threads));
     return RPO_OK;
 }
 

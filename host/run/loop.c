@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "core/signals.h"
+#include "host/run/folder.h"
 #include "host/run/report.h"
 #include "host/train/evaluate.h"
 #include "host/train/step.h"
@@ -216,20 +217,25 @@ static rpo_status train_step(rpo_loop *loop, loop_memory *memory) {
 
 /* ---- saving and stopping ---- */
 
+static rpo_status save_checkpoint(rpo_loop *loop) {
+    const rpo_config *config = loop->inputs->config;
+    const rpo_checkpoint_extras extras = rpo_inputs_extras(loop->inputs);
+    rpo_text warnings = {0};
+    RPO_TRY(rpo_run_folder_still_held(config, loop->lock));
+    RPO_TRY(rpo_metrics_sync(loop->metrics));
+    loop->state->metrics_bytes = rpo_metrics_bytes(loop->metrics);
+    const rpo_status status =
+        rpo_checkpoint_save(config->run.dir, loop->train.model, &loop->optimizer->state, loop->state,
+                            config->train.keep_checkpoints, &extras, &warnings);
+    rpo_metrics_warn_lines(loop->metrics, &warnings);
+    rpo_text_free(&warnings);
+    return status;
+}
+
 static rpo_status save(rpo_loop *loop, loop_memory *memory) {
     if (memory->saved_step == loop->state->step)
         return RPO_OK;
-    const rpo_checkpoint_extras extras = rpo_inputs_extras(loop->inputs);
-    rpo_status status = RPO_OK;
-    if (loop->train.comm->rank == 0) {
-        status = rpo_metrics_sync(loop->metrics);
-        loop->state->metrics_bytes = rpo_metrics_bytes(loop->metrics);
-        if (status == RPO_OK)
-            status =
-                rpo_checkpoint_save(loop->inputs->config->run.dir, loop->train.model, &loop->optimizer->state,
-                                    loop->state, loop->inputs->config->train.keep_checkpoints, &extras);
-    }
-    RPO_TRY(rpo_comm_agree(loop->train.comm, status));
+    RPO_TRY(rpo_comm_agree(loop->train.comm, loop->train.comm->rank == 0 ? save_checkpoint(loop) : RPO_OK));
     memory->saved_step = loop->state->step;
     return RPO_OK;
 }

@@ -18,7 +18,8 @@ typedef struct rpo_loop {
     rpo_schedule schedule;
     rpo_trainer_state *state; /* where the run stands; advanced by every step */
     rpo_metrics *metrics;
-    rpo_watch watch;          /* begun by rpo_loop_run */
+    rpo_watch watch; /* begun by rpo_loop_run */
+    int lock;        /* rank 0's, on the run folder: asked before every save whether it still holds */
     bool starts_at_reference; /* the policy begins as its own reference: the first loss is known */
 } rpo_loop;
 

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/threads.h"
 #include "kernels/op_table.h"
 
 static int64_t count_parameters(const rpo_model *model) {
@@ -27,6 +28,9 @@ static void say_model(rpo_metrics *metrics, const rpo_inputs *inputs) {
                     inputs->config->model.path != NULL ? inputs->config->model.path : "freshly initialised");
     rpo_metrics_say(metrics, "device     %s, %d thread%s, %s", inputs->context->backend->name, threads,
                     threads == 1 ? "" : "s", rpo_dtype_name(RPO_FLOAT32));
+    if (inputs->config->run.threads == 0 && omp_get_max_threads() > threads)
+        rpo_metrics_warn(metrics, "OMP_NUM_THREADS: asks for %d threads; %d are as many as are of use here",
+                         omp_get_max_threads(), threads);
 }
 
 static void say_faults(rpo_metrics *metrics, const rpo_data_report *report, const char *what) {

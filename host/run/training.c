@@ -24,6 +24,7 @@ typedef struct training {
     char *cache_folder;
     rpo_metrics *metrics; /* rank 0 only, as is the folder's lock */
     int lock;
+    bool begun; /* the run folder is this run's: its files are written */
 } training;
 
 static bool uses_reference(const training *run) {
@@ -32,7 +33,7 @@ static bool uses_reference(const training *run) {
 
 /* ---- before anything is written ---- */
 
-/* Is there room for the run, and nobody else in it? */
+/* Is there room for the run, and nobody else in it? What a kill left is put in order before anybody looks. */
 static rpo_status take_folder(training *run, bool resume) {
     if (run->comm->rank != 0)
         return RPO_OK;
@@ -41,7 +42,9 @@ static rpo_status take_folder(training *run, bool resume) {
     const int moments = rpo_optimizer_num_moments(run->config->train.optimizer);
     const uint64_t bytes = rpo_checkpoint_bytes_needed(parameters, moments, resume ? 1 : 2);
     RPO_TRY(rpo_error_prefix(rpo_folder_writable(run->config->run.dir, bytes), "run.dir: "));
-    return rpo_run_folder_lock(run->config, &run->lock);
+    RPO_TRY(rpo_run_folder_lock(run->config, &run->lock));
+    RPO_TRY(rpo_run_folder_check(run->config, resume));
+    return rpo_checkpoint_clean(run->config->run.dir);
 }
 
 static rpo_status load_parts(training *run, bool resume) {
@@ -110,18 +113,11 @@ static rpo_status find_state(training *run, bool resume) {
 
 /* ---- from here on the run folder is written to ---- */
 
-static void say_warnings(const training *run) {
-    for (const char *line = run->warnings.data; line != NULL && *line != '\0';) {
-        const size_t length = strcspn(line, "\n");
-        rpo_metrics_warn(run->metrics, "%.*s", (int)length, line);
-        line += length + (line[length] == '\n');
-    }
-}
-
 static rpo_status open_folder(training *run, bool resume) {
     if (run->comm->rank != 0)
         return RPO_OK;
-    RPO_TRY(rpo_checkpoint_clean(run->config->run.dir));
+    if (resume)
+        RPO_TRY(rpo_checkpoint_set_later_aside(run->config->run.dir, run->state.step, &run->warnings));
     RPO_TRY(rpo_metrics_open(&run->metrics, run->config->run.dir, run->state.metrics_bytes));
     rpo_run_record record = rpo_run_record_now(run->command, rpo_context_num_threads(run->inputs.context));
     record.model_hash = run->state.start_hash;
@@ -130,7 +126,7 @@ static rpo_status open_folder(training *run, bool resume) {
     RPO_TRY(rpo_run_folder_write_config(run->config, &record));
     rpo_run_record_log(&record, run->metrics);
     rpo_report_opening(run->metrics, &run->inputs, &run->schedule);
-    say_warnings(run);
+    rpo_metrics_warn_lines(run->metrics, &run->warnings);
     if (run->checkpoint != NULL)
         rpo_metrics_say(run->metrics, "resume     from %s", run->checkpoint);
     else if (resume)
@@ -173,6 +169,7 @@ static rpo_loop make_loop(training *run) {
         .schedule = run->schedule,
         .state = &run->state,
         .metrics = run->metrics,
+        .lock = run->lock,
         .starts_at_reference = run->config->reference.path == NULL,
     };
     if (run->inputs.eval != NULL)
@@ -184,6 +181,26 @@ static rpo_loop make_loop(training *run) {
     return loop;
 }
 
+/* A model that no step changed, or that the last steps could not be computed with, is no result. */
+static rpo_status check_trained(const training *run) {
+    const rpo_trainer_state *state = &run->state;
+    if (state->skipped_steps > 0)
+        return rpo_error_set(RPO_ERROR_NONFINITE,
+                             "step %lld: the last %lld of %lld steps were skipped, their loss or gradient "
+                             "was not finite, %s; %s/final is "
+                             "not written",
+                             (long long)state->step, (long long)state->skipped_steps, (long long)state->step,
+                             state->updates == 0 ? "and none before changed the weights: nothing was trained"
+                                                 : "so the weights are not to be trusted",
+                             run->config->run.dir);
+    if (state->updates == 0)
+        return rpo_config_fault(run->config, "loss.contrast_block",
+                                "leaves nothing to train on: every block of every step held records of one "
+                                "class alone; must be larger, or "
+                                "the records better mixed");
+    return RPO_OK;
+}
+
 static rpo_status finish(training *run) {
     if (run->comm->rank != 0)
         return RPO_OK;
@@ -191,7 +208,12 @@ static rpo_status finish(training *run) {
     if (folder == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
     const rpo_checkpoint_extras extras = rpo_inputs_extras(&run->inputs);
-    const rpo_status status = rpo_checkpoint_save_final(run->config->run.dir, run->inputs.model, &extras);
+    rpo_text warnings = {0};
+    rpo_status status = rpo_run_folder_still_held(run->config, run->lock);
+    if (status == RPO_OK)
+        status = rpo_checkpoint_save_final(run->config->run.dir, run->inputs.model, &extras, &warnings);
+    rpo_metrics_warn_lines(run->metrics, &warnings);
+    rpo_text_free(&warnings);
     if (status == RPO_OK)
         rpo_report_closing(run->metrics, &run->inputs, &run->state, folder);
     rpo_free(folder);
@@ -202,21 +224,27 @@ static rpo_status finish(training *run) {
 static rpo_status explain_early_stop(const training *run, rpo_status status) {
     if (status != RPO_ERROR_INTERRUPTED || run->state.step > 0)
         return status;
+    if (!run->begun)
+        return rpo_error_set(status, "%s: while loading; %s is as it was", rpo_last_error(),
+                             run->config->run.dir);
     return rpo_error_set(
         status, "%s: before the first step of %s, so there is nothing to save; --resume starts it over",
         rpo_last_error(), run->config->run.dir);
 }
 
 static rpo_status train(training *run, bool resume) {
-    RPO_TRY(rpo_run_folder_check(run->config, resume));
+    RPO_TRY(rpo_run_folder_check(run->config, resume)); /* a quick answer; under the lock it is asked again */
     RPO_TRY(load_parts(run, resume));
-    RPO_TRY(find_state(run, resume));
+    RPO_TRY(
+        rpo_comm_agree(run->comm, find_state(run, resume))); /* all have looked before anything is moved */
     RPO_TRY(rpo_comm_agree(run->comm, open_folder(run, resume)));
+    run->begun = true;
     RPO_TRY(score_reference(run));
     if (run->checkpoint != NULL)
         RPO_TRY(rpo_checkpoint_load(run->checkpoint, run->inputs.model, &run->optimizer.state));
     rpo_loop loop = make_loop(run);
     RPO_TRY(rpo_loop_run(&loop));
+    RPO_TRY(check_trained(run));
     return rpo_comm_agree(run->comm, finish(run));
 }
 

@@ -160,7 +160,7 @@ expect_in "log-probs computed" log
 [ "$(rows run-rpo-paired/metrics.jsonl)" = "$(rows uncached/metrics.jsonl)" ] || fail "a rebuilt reference differs"
 
 # ---- signals: the step is finished, saved, and the rest is what it would have been ----
-for signal in TERM:143 INT:130; do
+for signal in TERM:143 INT:130 HUP:143; do
     folder=signal-${signal%%:*}
     mkdir "$folder"
     # A job started with & in a script ignores SIGINT; set -m gives it the default back.
@@ -220,10 +220,25 @@ expect_code 0 log "$rpo" train config.json --set run.dir=opposite --set data.eva
 
 # ---- a run that diverges stops and says so ----
 # A decay of 100 at a rate of 100 multiplies every weight by about -10,000 a step.
-expect_code 2 log "$rpo" train config.json --set run.dir=diverged --set train.learning_rate=100 \
+expect_code 3 log "$rpo" train config.json --set run.dir=diverged --set train.learning_rate=100 \
     --set train.warmup_steps=0 --set train.max_steps=200 --set train.weight_decay=100
 expect_in "is skipped (1 in a row" log
 expect_in "not finite 5 times in a row" log
+[ ! -e diverged/final ] || fail "a run that diverged has no final model"
+
+# ---- a model that nothing was trained into, or that the last steps could not use, is no result ----
+cp -r run-sft/final huge
+python3 - huge/model.safetensors <<'PY' # every weight 1e30
+import struct, sys
+data = open(sys.argv[1], "rb").read()
+start = 8 + struct.unpack("<Q", data[:8])[0]
+open(sys.argv[1], "wb").write(data[:start] + struct.pack("<f", 1e30) * ((len(data) - start) // 4))
+PY
+expect_code 3 log "$rpo" train config.json --set model.init=null --set model.path=huge --set train.max_steps=4 \
+    --set 'data.eval=[]' --set run.dir=nothing-trained
+expect_in "the last 4 of 4 steps were skipped" log
+expect_in "nothing was trained" log
+[ ! -e nothing-trained/final ] || fail "nothing was trained: there must be no final model"
 
 # ---- without held-out data ----
 expect_code 0 log "$rpo" train config.json --set 'data.eval=[]' --set run.dir=no-eval

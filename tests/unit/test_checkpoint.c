@@ -67,7 +67,7 @@ static void close_fixture(fixture *f) {
 
 static void save_step(fixture *f, int64_t step, int64_t keep) {
     f->state.step = step;
-    must(rpo_checkpoint_save(f->folder, f->model, &f->optimizer, &f->state, keep, NULL));
+    must(rpo_checkpoint_save(f->folder, f->model, &f->optimizer, &f->state, keep, NULL, NULL));
 }
 
 static bool has(const fixture *f, const char *name) {
@@ -209,6 +209,143 @@ Test(checkpoint, damage_of_any_file_falls_back_to_the_one_before) {
         }
 }
 
+/* How many entries of RUN/checkpoints have a name that begins so. */
+static size_t count_entries(const fixture *f, const char *prefix) {
+    char path[256], **names = NULL;
+    size_t count = 0, found = 0;
+    path_in(path, f->folder, "checkpoints");
+    must(rpo_list_folder(path, &names, &count));
+    for (size_t i = 0; i < count; ++i)
+        found += strncmp(names[i], prefix, strlen(prefix)) == 0;
+    rpo_free_names(names, count);
+    return found;
+}
+
+Test(checkpoint, damaged_ones_are_set_aside_and_kept) {
+    fixture f;
+    open_fixture(&f, "adamw");
+    char path[256];
+    rpo_text warnings = {0};
+    for (int round = 0; round < 3; ++round) { /* each time the name is taken already */
+        for (int64_t step = 1; step <= 3; ++step)
+            save_step(&f, step, 5);
+        path_in(path, f.folder, "checkpoints/step-3/model.safetensors");
+        damage(path, false);
+        must(rpo_checkpoint_set_later_aside(f.folder, 2, &warnings));
+        cr_expect(has(&f, "checkpoints/step-2") && !has(&f, "checkpoints/step-3"));
+        cr_expect_eq(count_entries(&f, "aside-step-3"), (size_t)round + 1);
+    }
+    cr_expect(has(&f, "checkpoints/aside-step-3.3/model.safetensors"));
+    cr_expect_not_null(strstr(warnings.data, "step-3: is kept as "), "%s", warnings.data);
+    rpo_text_free(&warnings);
+
+    char *folder = NULL;
+    rpo_trainer_state read;
+    must(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings));
+    cr_expect_eq(read.step, 2);
+    cr_expect_null(warnings.data, "what was set aside is not looked at: %s", warnings.data);
+    rpo_free(folder);
+    save_step(&f, 4, 1);
+    must(rpo_checkpoint_clean(f.folder));
+    cr_expect_eq(count_entries(&f, "aside-step-3"), 3, "neither pruned nor cleaned away");
+    close_fixture(&f);
+}
+
+Test(checkpoint, extra_files_are_named_and_ignored) {
+    fixture f;
+    open_fixture(&f, "adamw");
+    save_step(&f, 1, 3);
+    char path[256];
+    path_in(path, f.folder, "checkpoints/step-1/a-note.txt");
+    FILE *file = fopen(path, "w");
+    cr_assert_not_null(file);
+    fclose(file);
+    path_in(path, f.folder, "checkpoints/step-1/pipe");
+    cr_assert_eq(mkfifo(path, 0600), 0);
+    char *folder = NULL;
+    rpo_text warnings = {0};
+    rpo_trainer_state read;
+    must(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings));
+    cr_assert_not_null(folder);
+    cr_expect_not_null(strstr(warnings.data, "(a-note.txt, pipe)"), "%s", warnings.data);
+    rpo_free(folder);
+    rpo_text_free(&warnings);
+    close_fixture(&f);
+}
+
+/* A list of checksums that ends early, at the end of a line, vouches for too little. */
+Test(checkpoint, a_shortened_list_is_damage) {
+    fixture f;
+    open_fixture(&f, "adamw");
+    save_step(&f, 1, 3);
+    char path[256], *list = NULL;
+    size_t size = 0;
+    path_in(path, f.folder, "checkpoints/step-1/checksums");
+    must(rpo_read_file(path, 1 << 20, &list, &size));
+    while (size > 1 && list[size - 2] != '\n')
+        --size;
+    must(rpo_write_file_atomic(path, list, size - 1));
+    rpo_free(list);
+    char *folder = NULL;
+    rpo_text warnings = {0};
+    rpo_trainer_state read;
+    must(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings));
+    cr_expect_null(folder);
+    cr_expect_not_null(strstr(warnings.data, "trainer_state.json"), "%s", warnings.data);
+    rpo_text_free(&warnings);
+    close_fixture(&f);
+}
+
+/* What is whole by its checksums but does not fit is no damage: nothing is passed over. */
+Test(checkpoint, a_renamed_one_is_refused) {
+    fixture f;
+    open_fixture(&f, "adamw");
+    save_step(&f, 1, 3);
+    save_step(&f, 2, 3);
+    char path[256], other[256], *folder = NULL;
+    path_in(path, f.folder, "checkpoints/step-2");
+    path_in(other, f.folder, "checkpoints/step-9");
+    cr_assert_eq(rename(path, other), 0);
+    rpo_text warnings = {0};
+    rpo_trainer_state read;
+    cr_expect_eq(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings), RPO_ERROR_INVALID_INPUT);
+    cr_expect_null(folder);
+    cr_expect_not_null(strstr(rpo_last_error(), "holds the state of step 2"), "%s", rpo_last_error());
+    rpo_text_free(&warnings);
+    close_fixture(&f);
+}
+
+/* Names that only look like a run's own are nobody's business. */
+Test(checkpoint, only_exact_names_count) {
+    static const char *const others[] = {
+        "step-0099", "step-", "step-7x", "step-+7", "step- 7", "step--1", "step-99999999999999999999"};
+    fixture f;
+    open_fixture(&f, "adamw");
+    save_step(&f, 1, 1);
+    char path[256], name[64];
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; ++i) {
+        snprintf(name, sizeof name, "checkpoints/%s", others[i]);
+        path_in(path, f.folder, name);
+        must(rpo_make_folders(path));
+    }
+    path_in(path, f.folder, "checkpoints/step-50"); /* no folder */
+    FILE *file = fopen(path, "w");
+    cr_assert_not_null(file);
+    fclose(file);
+    rpo_text warnings = {0};
+    f.state.step = 2;
+    must(rpo_checkpoint_save(f.folder, f.model, &f.optimizer, &f.state, 1, NULL, &warnings));
+    cr_expect_null(warnings.data, "%s", warnings.data);
+    char *folder = NULL;
+    rpo_trainer_state read;
+    must(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings));
+    cr_expect_eq(read.step, 2);
+    cr_expect_null(warnings.data, "%s", warnings.data);
+    cr_expect_eq(count_entries(&f, ""), sizeof others / sizeof others[0] + 2);
+    rpo_free(folder);
+    close_fixture(&f);
+}
+
 Test(checkpoint, none_left_is_found_as_none) {
     fixture f;
     open_fixture(&f, "adamw");
@@ -294,10 +431,10 @@ Test(checkpoint, another_model_does_not_fit) {
 Test(checkpoint, final_model_is_replaced_as_a_whole) {
     fixture f;
     open_fixture(&f, "adamw");
-    must(rpo_checkpoint_save_final(f.folder, f.model, NULL));
+    must(rpo_checkpoint_save_final(f.folder, f.model, NULL, NULL));
     int64_t count = 0;
     rpo_model_weights(f.model, &count)[0] = 42.0f;
-    must(rpo_checkpoint_save_final(f.folder, f.model, NULL));
+    must(rpo_checkpoint_save_final(f.folder, f.model, NULL, NULL));
     cr_expect(!has(&f, ".tmp-final") && !has(&f, ".old-final"));
     char path[256];
     path_in(path, f.folder, "final");

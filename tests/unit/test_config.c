@@ -438,7 +438,7 @@ Test(config, override_faults_name_the_override) {
          "--set model.init.vocab_size=0: model.init.vocab_size: is 0; must be from 1 to "
          "2147483647"},
         {"model.init.a.b=0", "--set model.init.a.b=0: model.init.a.b: unknown key; did you mean model.init?"},
-        {"run.dir=\xff", "--set run.dir=\xff: invalid UTF-8; text must be UTF-8"},
+        {"run.dir=\xff", "--set run.dir=\\xff: invalid UTF-8; text must be UTF-8"},
         {"run.dir=null", NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {

@@ -46,6 +46,38 @@ Test(memory, grown_arrays_keep_their_content) {
     rpo_free(array);
 }
 
+/* ---- what a terminal may be shown ---- */
+
+Test(text, a_line_is_shown_as_it_is) {
+    static const char *const cases[][2] = {
+        {"plain", "plain"},
+        {"two\nlines\tand \x1b[31m", "two lines and  [31m"},
+        {"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x8d\xb5",
+         "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x8d\xb5"},
+        {"\xc2\x9b"
+         "31m",
+         "\\u009b31m"}, /* C1: the same as ESC [ */
+        {"a\xe2\x80\xae"
+         "b\xe2\x81\xa6",
+         "a\\u202eb\\u2066"},        /* right to left from here */
+        {"\xe2\x80\xa8", "\\u2028"}, /* a line break of another kind */
+        {"\x9b"
+         "31m \xff\xc3",
+         "\\x9b31m \\xff\\xc3"}, /* no UTF-8 */
+    };
+    char shown[64];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        rpo_show_line(shown, sizeof shown, cases[i][0]);
+        cr_expect_str_eq(shown, cases[i][1], "case %zu", i);
+        rpo_error_set(RPO_ERROR_INTERNAL, "%s", cases[i][0]);
+        cr_expect_str_eq(rpo_last_error(), cases[i][1], "case %zu", i);
+    }
+    rpo_show_line(shown, 6, "ab\xc2\x9b");
+    cr_expect_str_eq(shown, "ab", "an escape is shown whole or not at all");
+    rpo_show_line(shown, 1, "ab");
+    cr_expect_str_eq(shown, "");
+}
+
 /* ---- text ---- */
 
 Test(text, appends_and_formats) {

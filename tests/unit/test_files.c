@@ -8,7 +8,8 @@
 
 #include <criterion/criterion.h>
 
-#include "core/core.h"
+#include "core/descriptors.h"
+#include "core/signals.h"
 
 static char folder[64];
 
@@ -106,7 +107,7 @@ Test(files, writable_folder_is_made_and_left_clean) {
 }
 
 Test(files, a_folder_without_the_space_is_refused_and_not_made) {
-    cr_assert_eq(rpo_folder_writable(in_folder("small/run"), UINT64_C(1) << 60), RPO_ERROR_INVALID_INPUT);
+    cr_assert_eq(rpo_folder_writable(in_folder("small/run"), UINT64_C(1) << 60), RPO_ERROR_IO);
     cr_assert_not_null(strstr(rpo_last_error(), "free"), "%s", rpo_last_error());
     cr_assert_not(rpo_path_exists(in_folder("small")));
 }
@@ -165,6 +166,73 @@ Test(files, reads_from_a_pipe) {
     }
 }
 
+/* A pipe that nobody writes to: never waited for where a regular file must stand. */
+Test(files, only_regular_files_are_opened_and_hashed, .timeout = 20) {
+    int file = 0;
+    uint64_t size = 0;
+    char hex[33];
+    cr_assert_eq(mkfifo(in_folder("pipe"), 0600), 0);
+    static const char *const special[] = {"pipe", "", "absent"};
+    static const char *const reasons[] = {"regular file", "is a folder", "cannot be opened: No such file"};
+    for (size_t i = 0; i < 3; ++i) {
+        cr_expect_eq(rpo_open_regular(in_folder(special[i]), &file, NULL), RPO_ERROR_INVALID_INPUT);
+        cr_expect_eq(file, -1);
+        cr_expect_not_null(strstr(rpo_last_error(), reasons[i]), "%s", rpo_last_error());
+        cr_expect_eq(rpo_hash_file(in_folder(special[i]), true, hex), RPO_ERROR_INVALID_INPUT);
+    }
+    cr_expect_eq(rpo_open_regular("/dev/zero", &file, NULL), RPO_ERROR_INVALID_INPUT);
+    write_plainly(in_folder("plain"), "12345");
+    cr_assert_eq(rpo_open_regular(in_folder("plain"), &file, &size), RPO_OK);
+    cr_expect_eq(size, 5);
+    close(file);
+}
+
+/* Reading a pipe that nobody writes to, and hashing, end with a signal; a hash that must be finished does not. */
+Test(files, a_signal_ends_reading, .timeout = 20) {
+    char *data = NULL, hex[33];
+    size_t size = 0;
+    rpo_signals signals;
+    cr_assert_eq(mkfifo(in_folder("pipe"), 0600), 0);
+    write_plainly(in_folder("plain"), "12345");
+    rpo_signals_catch(&signals);
+    raise(SIGHUP);
+    cr_expect_eq(rpo_read_file(in_folder("pipe"), 10, &data, &size), RPO_ERROR_INTERRUPTED);
+    cr_expect_str_eq(rpo_last_error(), "stopped by SIGHUP");
+    cr_expect_eq(rpo_hash_file(in_folder("plain"), true, hex), RPO_ERROR_INTERRUPTED);
+    cr_expect_eq(rpo_hash_file(in_folder("plain"), false, hex), RPO_OK);
+    rpo_signals_release(&signals);
+}
+
+Test(files, an_ignored_hangup_stays_ignored) {
+    rpo_signals signals;
+    signal(SIGHUP, SIG_IGN); /* what nohup does */
+    rpo_signals_catch(&signals);
+    raise(SIGHUP);
+    cr_expect_eq(rpo_signals_received(), 0);
+    rpo_signals_release(&signals);
+    cr_expect_eq(signal(SIGHUP, SIG_DFL), SIG_IGN);
+}
+
+Test(files, what_lies_at_a_path) {
+    rpo_path_kind kind;
+    write_plainly(in_folder("plain"), "1");
+    cr_assert_eq(mkfifo(in_folder("pipe"), 0600), 0);
+    static const struct {
+        const char *name;
+        rpo_path_kind kind;
+    } cases[] = {{"plain", RPO_PATH_FILE},
+                 {"", RPO_PATH_FOLDER},
+                 {"pipe", RPO_PATH_SPECIAL},
+                 {"absent", RPO_PATH_ABSENT},
+                 {"plain/below", RPO_PATH_ABSENT}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+        cr_expect_eq(rpo_path_examine(in_folder(cases[i].name), &kind), RPO_OK);
+        cr_expect_eq(kind, cases[i].kind, "%s", cases[i].name);
+    }
+    cr_assert_eq(symlink("loop", in_folder("loop")), 0); /* "cannot be told" is not "absent" */
+    cr_expect_eq(rpo_path_examine(in_folder("loop"), &kind), RPO_ERROR_INVALID_INPUT);
+}
+
 Test(files, faults_name_the_path) {
     char *data = NULL, hex[33];
     size_t size = 0;
@@ -174,7 +242,7 @@ Test(files, faults_name_the_path) {
     cr_assert_not_null(strstr(rpo_last_error(), "No such file"));
     cr_assert_eq(rpo_read_file(folder, 10, &data, &size), RPO_ERROR_INVALID_INPUT);
     cr_assert_not_null(strstr(rpo_last_error(), "is a folder"));
-    cr_assert_eq(rpo_hash_file(absent, hex), RPO_ERROR_INVALID_INPUT);
+    cr_assert_eq(rpo_hash_file(absent, false, hex), RPO_ERROR_INVALID_INPUT);
     cr_assert_eq(rpo_write_file_atomic(in_folder("no/such/file"), "x", 1), RPO_ERROR_IO);
     cr_assert_not_null(strstr(rpo_last_error(), "no/such/file"));
 }
@@ -182,7 +250,7 @@ Test(files, faults_name_the_path) {
 Test(files, hash_of_a_file_is_the_hash_of_its_bytes) {
     char of_file[33], of_bytes[33];
     write_plainly(in_folder("f"), "some bytes");
-    cr_assert_eq(rpo_hash_file(in_folder("f"), of_file), RPO_OK);
+    cr_assert_eq(rpo_hash_file(in_folder("f"), false, of_file), RPO_OK);
     rpo_hash *hash = rpo_hash_new();
     cr_assert_not_null(hash);
     rpo_hash_add(hash, "some bytes", 10);

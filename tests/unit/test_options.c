@@ -193,7 +193,7 @@ Test(exit_codes, every_status_has_its_code) {
         {RPO_OK, 0, 0},
         {RPO_ERROR_INVALID_ARGUMENT, 0, 2},
         {RPO_ERROR_INVALID_INPUT, 0, 2},
-        {RPO_ERROR_NONFINITE, 0, 2},
+        {RPO_ERROR_NONFINITE, 0, 3},
         {RPO_ERROR_OUT_OF_MEMORY, 0, 3},
         {RPO_ERROR_IO, 0, 3},
         {RPO_ERROR_UNSUPPORTED, 0, 3},
@@ -203,6 +203,7 @@ Test(exit_codes, every_status_has_its_code) {
         {RPO_ERROR_COMM, 0, 4},
         {RPO_ERROR_INTERRUPTED, SIGINT, 130},
         {RPO_ERROR_INTERRUPTED, SIGTERM, 143},
+        {RPO_ERROR_INTERRUPTED, SIGHUP, 143},
         {RPO_ERROR_IO, SIGTERM, 3}, /* the signal came, but saving failed */
         {(rpo_status)9999, 0, 3},
     };
