@@ -42,20 +42,31 @@ static void gather_case_free(gather_case *one) {
     bench_packed_free(&one->packed);
 }
 
+static rpo_logprob_inputs inputs_of(const gather_case *one) {
+    return (rpo_logprob_inputs){.struct_size = sizeof(rpo_logprob_inputs),
+                                .logits = one->logits.data,
+                                .labels = one->packed.labels_in.data,
+                                .cu_seqlens = one->packed.cu_seqlens_in.data,
+                                .logsumexp = one->logsumexp.data,
+                                .grad_sequence_logps = one->packed.gradients.data};
+}
+
 static rpo_status run_forward(void *state) {
     gather_case *one = state;
-    return rpo_logprob_gather(one->context, one->packed.sequence_logps.data, one->token_logps.data,
-                              one->logsumexp.data, one->logits.data, one->packed.labels_in.data,
-                              one->packed.cu_seqlens_in.data, &one->shape, one->workspace.data,
+    const rpo_logprob_inputs inputs = inputs_of(one);
+    const rpo_logprob_outputs outputs = {.struct_size = sizeof outputs,
+                                         .sequence_logps = one->packed.sequence_logps.data,
+                                         .token_logps = one->token_logps.data,
+                                         .logsumexp = one->logsumexp.data};
+    return rpo_logprob_gather(one->context, &outputs, &inputs, &one->shape, one->workspace.data,
                               one->workspace.bytes);
 }
 
 static rpo_status run_backward(void *state) {
     gather_case *one = state;
-    return rpo_logprob_gather_backward(one->context, one->gradient.data, one->logits.data,
-                                       one->logsumexp.data, one->packed.labels_in.data,
-                                       one->packed.cu_seqlens_in.data, one->packed.gradients.data,
-                                       &one->shape, one->workspace.data, one->workspace.bytes);
+    const rpo_logprob_inputs inputs = inputs_of(one);
+    return rpo_logprob_gather_backward(one->context, one->gradient.data, &inputs, &one->shape,
+                                       one->workspace.data, one->workspace.bytes);
 }
 
 /* One row in double. `row` and `gradient` have room for a row each. */

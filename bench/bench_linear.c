@@ -48,14 +48,24 @@ static void linear_case_free(linear_case *one) {
 static rpo_status linear_run(void *state) {
     linear_case *one = state;
     const bench_packed *packed = &one->packed;
+    const rpo_linear_logprob_inputs inputs = {.struct_size = sizeof inputs,
+                                              .hidden = one->hidden.data,
+                                              .head = one->head.data,
+                                              .labels = packed->labels_in.data,
+                                              .cu_seqlens = packed->cu_seqlens_in.data,
+                                              .grad_sequence_logps = packed->gradients.data};
+    const rpo_linear_logprob_outputs outputs = {.struct_size = sizeof outputs,
+                                                .sequence_logps = packed->sequence_logps.data};
+    const rpo_linear_logprob_gradients gradients = {.struct_size = sizeof gradients,
+                                                    .grad_hidden = one->grad_hidden.data,
+                                                    .grad_head = one->grad_head.data,
+                                                    .accumulate_head = 1,
+                                                    .sequence_logps = packed->sequence_logps.data};
     if (one->mode == LINEAR_FORWARD)
-        return rpo_linear_logprob(one->context, packed->sequence_logps.data, NULL, one->hidden.data,
-                                  one->head.data, packed->labels_in.data, packed->cu_seqlens_in.data,
-                                  &one->shape, one->workspace.data, one->workspace.bytes);
-    return rpo_linear_logprob_backward(
-        one->context, one->grad_hidden.data, one->grad_head.data, packed->sequence_logps.data,
-        one->hidden.data, one->head.data, packed->labels_in.data, packed->cu_seqlens_in.data,
-        packed->gradients.data, &one->shape, one->workspace.data, one->workspace.bytes);
+        return rpo_linear_logprob(one->context, &outputs, NULL, &inputs, &one->shape, one->workspace.data,
+                                  one->workspace.bytes);
+    return rpo_linear_logprob_backward(one->context, &gradients, NULL, &inputs, &one->shape,
+                                       one->workspace.data, one->workspace.bytes);
 }
 
 /* The inputs as the op saw them, and what it should have given, in double. */

@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "core/threads.h"
+#include "kernels/api/versioned.h"
 #include "kernels/op_table.h"
 
 extern const rpo_backend rpo_cpu_backend;
@@ -34,31 +35,27 @@ rpo_status rpo_context_create(rpo_context **context, const rpo_context_options *
         return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT,
                              "context: is NULL; must point to where the context goes");
     *context = NULL;
-    const rpo_context_options defaults = RPO_CONTEXT_OPTIONS_INIT;
-    if (options == NULL)
-        options = &defaults;
-    if (options->struct_size != sizeof *options)
-        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT,
-                             "options.struct_size: is %zu; must be %zu (RPO_CONTEXT_OPTIONS_INIT)",
-                             options->struct_size, sizeof *options);
-    if (options->num_threads < 0)
+    rpo_context_options taken = RPO_CONTEXT_OPTIONS_INIT;
+    if (options != NULL)
+        RPO_TRY(rpo_versioned_take(&taken, sizeof taken, RPO_CONTEXT_OPTIONS_FIRST, options, "options"));
+    if (taken.num_threads < 0)
         return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "options.num_threads: is %d; must be 0 or more",
-                             options->num_threads);
-    const rpo_backend *backend = rpo_backend_find(options->device);
+                             taken.num_threads);
+    const rpo_backend *backend = rpo_backend_find(taken.device);
     if (backend == NULL)
         return rpo_error_set(
             RPO_ERROR_UNSUPPORTED,
             "options.device: this build has no backend for device %d; rpo info lists those it has",
-            (int)options->device);
+            (int)taken.device);
 
     rpo_context *created = calloc(1, sizeof *created);
     if (created == NULL)
         return rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "context: no memory for %zu bytes", sizeof *created);
     created->backend = backend;
-    created->device_index = options->device_index;
-    created->num_threads = options->num_threads > 0 ? options->num_threads : rpo_threads_default();
-    created->stream = options->stream;
-    const rpo_status status = backend->open(created, options);
+    created->device_index = taken.device_index;
+    created->num_threads = taken.num_threads > 0 ? taken.num_threads : rpo_threads_default();
+    created->stream = taken.stream;
+    const rpo_status status = backend->open(created, &taken);
     if (status != RPO_OK) {
         free(created);
         return status;

@@ -27,48 +27,24 @@ typedef enum rpo_op {
     RPO_OP_OPTIMIZER
 } rpo_op;
 
-/* The preference ops. Contracts: the public headers; arguments arrive checked. */
+/*
+ * The preference ops. Contracts and signatures: the public headers, whose prototypes these are; there is no other
+ * copy of them. Arguments arrive checked, structs in this library's own version, saved is never NULL, and a contrast
+ * loss without bounds as one block (num_blocks 1, max_block_* its sides).
+ */
 typedef struct rpo_preference_ops {
-    rpo_status (*prompt_similarity_workspace_size)(rpo_context *context, size_t *bytes, int64_t m, int64_t n,
-                                                   int64_t dim, rpo_dtype dtype);
-    rpo_status (*prompt_similarity)(rpo_context *context, float *similarity, const void *chosen_embeddings,
-                                    const void *rejected_embeddings, int64_t m, int64_t n, int64_t dim,
-                                    rpo_dtype dtype, void *workspace, size_t workspace_size);
-    rpo_status (*contrast_weights)(rpo_context *context, float *weights, const void *chosen_embeddings,
-                                   const void *rejected_embeddings, int64_t m, int64_t n, int64_t dim,
-                                   rpo_dtype dtype, float tau, rpo_weight_scale scale, void *workspace,
-                                   size_t workspace_size);
-    rpo_status (*contrast_loss_workspace_size)(rpo_context *context, size_t *bytes,
-                                               const rpo_contrast_inputs *inputs,
-                                               const rpo_loss_options *options);
-    rpo_status (*contrast_loss)(rpo_context *context, const rpo_contrast_outputs *outputs,
-                                const rpo_contrast_inputs *inputs, const rpo_loss_options *options,
-                                void *workspace, size_t workspace_size);
-    rpo_status (*logprob_gather_workspace_size)(rpo_context *context, size_t *bytes,
-                                                const rpo_logprob_shape *shape);
-    rpo_status (*logprob_gather)(rpo_context *context, float *sequence_logps, float *token_logps,
-                                 float *logsumexp, const void *logits, const int32_t *labels,
-                                 const int32_t *cu_seqlens, const rpo_logprob_shape *shape, void *workspace,
-                                 size_t workspace_size);
-    rpo_status (*logprob_gather_backward)(rpo_context *context, void *grad_logits, const void *logits,
-                                          const float *logsumexp, const int32_t *labels,
-                                          const int32_t *cu_seqlens, const float *grad_sequence_logps,
-                                          const rpo_logprob_shape *shape, void *workspace,
-                                          size_t workspace_size);
-    rpo_status (*linear_logprob_workspace_size)(rpo_context *context, size_t *bytes,
-                                                const rpo_linear_logprob_shape *shape, int backward);
-    rpo_status (*linear_logprob)(rpo_context *context, float *sequence_logps, float *token_logps,
-                                 const void *hidden, const void *head, const int32_t *labels,
-                                 const int32_t *cu_seqlens, const rpo_linear_logprob_shape *shape,
-                                 void *workspace, size_t workspace_size);
-    rpo_status (*linear_logprob_backward)(rpo_context *context, void *grad_hidden, float *grad_head,
-                                          float *sequence_logps, const void *hidden, const void *head,
-                                          const int32_t *labels, const int32_t *cu_seqlens,
-                                          const float *grad_sequence_logps,
-                                          const rpo_linear_logprob_shape *shape, void *workspace,
-                                          size_t workspace_size);
-    rpo_status (*linear_logprob_cache_size)(rpo_context *context, size_t *bytes,
-                                            const rpo_linear_logprob_shape *shape);
+    __typeof__(rpo_prompt_similarity_workspace_size) *prompt_similarity_workspace_size;
+    __typeof__(rpo_prompt_similarity) *prompt_similarity;
+    __typeof__(rpo_contrast_weights) *contrast_weights;
+    __typeof__(rpo_contrast_loss_workspace_size) *contrast_loss_workspace_size;
+    __typeof__(rpo_contrast_loss) *contrast_loss;
+    __typeof__(rpo_logprob_gather_workspace_size) *logprob_gather_workspace_size;
+    __typeof__(rpo_logprob_gather) *logprob_gather;
+    __typeof__(rpo_logprob_gather_backward) *logprob_gather_backward;
+    __typeof__(rpo_linear_logprob_workspace_size) *linear_logprob_workspace_size;
+    __typeof__(rpo_linear_logprob) *linear_logprob;
+    __typeof__(rpo_linear_logprob_backward) *linear_logprob_backward;
+    __typeof__(rpo_linear_logprob_cache_size) *linear_logprob_cache_size;
 } rpo_preference_ops;
 
 typedef struct rpo_backend {

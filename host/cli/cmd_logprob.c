@@ -65,10 +65,10 @@ static rpo_status compute_on(rpo_device_arrays *arrays, logprob_answer *answer, 
     RPO_TRY(rpo_device_array_new(arrays, &grad_logits, elements, sizeof(float)));
     RPO_TRY(rpo_device_array_new(arrays, &workspace, size, 1));
 
-    RPO_TRY(rpo_logprob_gather(arrays->context, sequence_logps, token_logps, logsumexp, logits, labels,
-                               cu_seqlens, &shape, workspace, size));
-    RPO_TRY(rpo_logprob_gather_backward(arrays->context, grad_logits, logits, logsumexp, labels, cu_seqlens,
-                                        coef, &shape, workspace, size));
+    const rpo_logprob_inputs inputs = {sizeof inputs, logits, labels, cu_seqlens, logsumexp, coef};
+    const rpo_logprob_outputs outputs = {sizeof outputs, sequence_logps, token_logps, logsumexp};
+    RPO_TRY(rpo_logprob_gather(arrays->context, &outputs, &inputs, &shape, workspace, size));
+    RPO_TRY(rpo_logprob_gather_backward(arrays->context, grad_logits, &inputs, &shape, workspace, size));
     RPO_TRY(rpo_device_array_get(arrays, &answer->token_logps, token_logps, rows));
     RPO_TRY(rpo_device_array_get(arrays, &answer->sequence_logps, sequence_logps, sequences));
     return rpo_device_array_get(arrays, &answer->grad_logits, grad_logits, elements);

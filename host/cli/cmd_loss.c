@@ -94,14 +94,18 @@ static rpo_status compute_weights(loss_answer *answer, rpo_device_arrays *arrays
     }
     size_t size = 0;
     void *weights, *workspace;
-    RPO_TRY(rpo_prompt_similarity_workspace_size(arrays->context, &size, inputs->m, inputs->n, inputs->dim,
-                                                 inputs->embedding_dtype));
+    const rpo_similarity_inputs prompts = {.struct_size = sizeof prompts,
+                                           .chosen_embeddings = inputs->chosen_embeddings,
+                                           .rejected_embeddings = inputs->rejected_embeddings,
+                                           .m = inputs->m,
+                                           .n = inputs->n,
+                                           .dim = inputs->dim,
+                                           .dtype = inputs->embedding_dtype};
+    RPO_TRY(rpo_prompt_similarity_workspace_size(arrays->context, &size, &prompts));
     RPO_TRY(rpo_device_array_new(arrays, &weights, count, sizeof(float)));
     RPO_TRY(rpo_device_array_new(arrays, &workspace, size, 1));
-    RPO_TRY(rpo_contrast_weights(arrays->context, weights, inputs->chosen_embeddings,
-                                 inputs->rejected_embeddings, inputs->m, inputs->n, inputs->dim,
-                                 inputs->embedding_dtype, options->tau, options->weight_scale, workspace,
-                                 size));
+    RPO_TRY(rpo_contrast_weights(arrays->context, weights, &prompts, options->tau, options->weight_scale,
+                                 workspace, size));
     return rpo_device_array_get(arrays, &answer->weights, weights, count);
 }
 

@@ -126,14 +126,15 @@ static int64_t find_record(const rpo_block_side *side, int64_t index) {
 
 static rpo_status compute_weights(float **weights, const rpo_config *config, const rpo_block_side *chosen,
                                   const rpo_block_side *rejected, int64_t dim) {
+    const rpo_similarity_inputs prompts = {sizeof prompts,  chosen->rows, rejected->rows, chosen->count,
+                                           rejected->count, dim,          RPO_FLOAT32};
     rpo_context *context = NULL;
     void *workspace = NULL;
     size_t bytes = 0;
     rpo_status status = rpo_context_create(&context, NULL);
     if (status != RPO_OK)
         goto cleanup;
-    status = rpo_prompt_similarity_workspace_size(context, &bytes, chosen->count, rejected->count, dim,
-                                                  RPO_FLOAT32);
+    status = rpo_prompt_similarity_workspace_size(context, &bytes, &prompts);
     if (status != RPO_OK)
         goto cleanup;
     workspace = rpo_alloc_array(bytes, 1);
@@ -142,8 +143,7 @@ static rpo_status compute_weights(float **weights, const rpo_config *config, con
         status = RPO_ERROR_OUT_OF_MEMORY;
         goto cleanup;
     }
-    status = rpo_contrast_weights(context, *weights, chosen->rows, rejected->rows, chosen->count,
-                                  rejected->count, dim, RPO_FLOAT32, (float)config->loss.distance_temperature,
+    status = rpo_contrast_weights(context, *weights, &prompts, (float)config->loss.distance_temperature,
                                   config->loss.weight_scale, workspace, bytes);
 
 cleanup:

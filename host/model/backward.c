@@ -62,10 +62,15 @@ static rpo_status head_backward(rpo_model *model, const rpo_batch *batch, const 
                                 float *sequence_logps) {
     const rpo_activations *all = &model->activations;
     const rpo_linear_logprob_shape shape = rpo_model_head_shape(model, batch);
-    RPO_TRY(rpo_linear_logprob_backward(
-        model->context, all->grad_norm, model->gradients + model->parameters.head, sequence_logps,
-        all->final_hidden, model->weights + model->parameters.head, batch->labels, batch->cu_seqlens,
-        sequence_gradients, &shape, model->workspace, model->workspace_size));
+    const rpo_linear_logprob_inputs inputs = rpo_model_head_inputs(model, batch, sequence_gradients);
+    const rpo_linear_logprob_saved saved = {.struct_size = sizeof saved, .cache = model->head_cache};
+    const rpo_linear_logprob_gradients gradients = {.struct_size = sizeof gradients,
+                                                    .grad_hidden = all->grad_norm,
+                                                    .grad_head = model->gradients + model->parameters.head,
+                                                    .accumulate_head = 1,
+                                                    .sequence_logps = sequence_logps};
+    RPO_TRY(rpo_linear_logprob_backward(model->context, &gradients, &saved, &inputs, &shape, model->workspace,
+                                        model->workspace_size));
     return rmsnorm_backward(model, model->parameters.final_norm, all->residual_out, all->final_rms,
                             batch->num_tokens, false);
 }

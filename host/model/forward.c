@@ -56,8 +56,19 @@ rpo_linear_logprob_shape rpo_model_head_shape(const rpo_model *model, const rpo_
         .dtype = RPO_FLOAT32,
         .reduction = RPO_REDUCTION_SUM,
         .valid_rows = batch->num_labels,
-        .cache = model->head_cache,
         .cache_bytes = model->head_cached_bytes,
+    };
+}
+
+rpo_linear_logprob_inputs rpo_model_head_inputs(const rpo_model *model, const rpo_batch *batch,
+                                                const float *sequence_gradients) {
+    return (rpo_linear_logprob_inputs){
+        .struct_size = sizeof(rpo_linear_logprob_inputs),
+        .hidden = model->activations.final_hidden,
+        .head = model->weights + model->parameters.head,
+        .labels = batch->labels,
+        .cu_seqlens = batch->cu_seqlens,
+        .grad_sequence_logps = sequence_gradients,
     };
 }
 
@@ -215,9 +226,10 @@ rpo_status rpo_model_forward(rpo_model *model, const rpo_batch *batch, bool keep
         size_t size = 0;
         RPO_TRY(rpo_linear_logprob_workspace_size(model->context, &size, &shape, 0));
         RPO_TRY(rpo_model_reserve_workspace(model, size));
-        RPO_TRY(rpo_linear_logprob(model->context, sequence_logps, token_logps,
-                                   model->activations.final_hidden, model->weights + model->parameters.head,
-                                   batch->labels, batch->cu_seqlens, &shape, model->workspace,
+        const rpo_linear_logprob_inputs inputs = rpo_model_head_inputs(model, batch, NULL);
+        const rpo_linear_logprob_outputs outputs = {sizeof outputs, sequence_logps, token_logps};
+        const rpo_linear_logprob_saved saved = {.struct_size = sizeof saved, .cache = model->head_cache};
+        RPO_TRY(rpo_linear_logprob(model->context, &outputs, &saved, &inputs, &shape, model->workspace,
                                    model->workspace_size));
     }
     if (keep_activations) {

@@ -78,8 +78,8 @@ struct rpo_model {
     float *rope; /* [rope_positions][head_dim] */
     int64_t rope_positions;
     int64_t kept_tokens, kept_sequences; /* of the forward whose activations are kept; 0 = none */
-    void *head_cache; /* between a forward with log-probs and its backward (rpo_linear_logprob_shape.cache) */
-    size_t head_cache_size;   /* allocated */
+    void *head_cache;       /* between a forward with log-probs and its backward (rpo_linear_logprob_saved) */
+    size_t head_cache_size; /* allocated */
     size_t head_cached_bytes; /* told to the forward whose activations are kept; 0 = none */
 };
 
@@ -115,6 +115,8 @@ rpo_rope_shape rpo_model_rope_shape(const rpo_model *model, int64_t rows);
 rpo_linear_shape rpo_model_linear_shape(const rpo_model *model, int64_t rows, int64_t in, int64_t out);
 rpo_attention_shape rpo_model_attention_shape(const rpo_model *model, const rpo_batch *batch);
 rpo_linear_logprob_shape rpo_model_head_shape(const rpo_model *model, const rpo_batch *batch);
+rpo_linear_logprob_inputs rpo_model_head_inputs(const rpo_model *model, const rpo_batch *batch,
+                                                const float *sequence_gradients);
 
 static inline const float *rpo_layer_weight(const rpo_model *model, int64_t layer,
                                             rpo_layer_parameter which) {

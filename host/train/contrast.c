@@ -201,23 +201,3 @@ void rpo_likelihood_figures(rpo_figures *figures, const rpo_global_batch *scope,
     figures->loss = scope->num_labels > 0 ? -sum / (double)scope->num_labels : 0;
     figures->logps_chosen = mean(sum, scope->num_sequences);
 }
-
-double rpo_loss_at_start(const rpo_loss_options *options) {
-    const double beta = (double)options->beta;
-    switch (options->kind) {
-    case RPO_LOSS_RPO_PAIRED:
-    case RPO_LOSS_RPO_UNPAIRED:
-    case RPO_LOSS_RPO_UNIFORM:
-    case RPO_LOSS_RPO_DIAGONAL:
-    case RPO_LOSS_DPO:
-    case RPO_LOSS_CDPO:
-        return log(2.0); /* -log sigmoid(0), whatever it is weighted with */
-    case RPO_LOSS_IPO:
-        return 1.0 / (4.0 * beta * beta);
-    case RPO_LOSS_KTO_SIMPLE:
-        return 0.5; /* 1 - sigmoid(0) */
-    case RPO_LOSS_SFT:
-        break;
-    }
-    return NAN;
-}

@@ -32,7 +32,4 @@ rpo_status rpo_contrast_blocks(rpo_figures *figures, float *gradients, rpo_conte
 /* sft: mean negative log-prob per label token of the scope's chosen responses. */
 void rpo_likelihood_figures(rpo_figures *figures, const rpo_global_batch *scope, const float *policy);
 
-/* The loss at policy = reference where theory fixes it; NAN for sft. */
-double rpo_loss_at_start(const rpo_loss_options *options);
-
 #endif

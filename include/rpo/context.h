@@ -26,8 +26,12 @@ RPO_API const char *rpo_dtype_name(rpo_dtype dtype);
 
 typedef struct rpo_context rpo_context;
 
-/* Set with RPO_CONTEXT_OPTIONS_INIT, then change fields. struct_size tells the library which version of the
- * struct the caller was compiled with. */
+/*
+ * Every struct of this interface begins with struct_size, its sizeof, which tells the library which version of the
+ * struct the caller was compiled with; RPO_<STRUCT>_INIT sets it and the defaults. A program older than the library
+ * hands in a smaller one: what it lacks has its default. One from a newer program is larger: accepted as long as
+ * what this library does not know is all zero, INVALID_ARGUMENT otherwise.
+ */
 typedef struct rpo_context_options {
     size_t struct_size;
     rpo_device device;
@@ -64,7 +68,7 @@ RPO_API int rpo_context_num_threads(const rpo_context *context);
 /* Waits until everything enqueued through this context is done; reports faults of earlier launches. */
 RPO_API rpo_status rpo_context_synchronize(rpo_context *context);
 
-/* "0.1.0"; static storage. */
+/* "0.2.0"; static storage. */
 RPO_API const char *rpo_version(void);
 
 #ifdef __cplusplus

@@ -36,6 +36,30 @@ typedef struct rpo_logprob_shape {
     rpo_reduction reduction;
 } rpo_logprob_shape;
 
+/* Read by both directions but for the last two, which the forward does not look at. */
+typedef struct rpo_logprob_inputs {
+    size_t struct_size;
+    const void *logits; /* `dtype` [rows][row_stride]; ignored rows are never read: NaN there is harmless */
+    const int32_t *labels;     /* [rows]: 0 .. vocab_size - 1 or RPO_IGNORE_LABEL */
+    const int32_t *cu_seqlens; /* [num_sequences + 1], non-decreasing from 0 to rows */
+    const float *logsumexp; /* [rows] from the forward; the backward's; NULL = recomputed (one more read) */
+    const float *grad_sequence_logps; /* [num_sequences]; the backward's */
+} rpo_logprob_inputs;
+
+/* Of the forward. */
+typedef struct rpo_logprob_outputs {
+    size_t struct_size;
+    float *sequence_logps; /* [num_sequences] */
+    float *token_logps;    /* [rows], 0 where ignored; or NULL */
+    float *logsumexp;      /* [rows], 0 where ignored, for the backward; or NULL */
+} rpo_logprob_outputs;
+
+/* clang-format off */
+#define RPO_LOGPROB_SHAPE_INIT { sizeof(rpo_logprob_shape), 0, 0, 0, 0, RPO_FLOAT32, RPO_REDUCTION_SUM }
+#define RPO_LOGPROB_INPUTS_INIT { sizeof(rpo_logprob_inputs), NULL, NULL, NULL, NULL, NULL }
+#define RPO_LOGPROB_OUTPUTS_INIT { sizeof(rpo_logprob_outputs), NULL, NULL, NULL }
+/* clang-format on */
+
 /* Bytes of workspace both directions need, O(rows + num_sequences). */
 RPO_API rpo_status rpo_logprob_gather_workspace_size(rpo_context *context, size_t *bytes,
                                                      const rpo_logprob_shape *shape);
@@ -43,35 +67,25 @@ RPO_API rpo_status rpo_logprob_gather_workspace_size(rpo_context *context, size_
 /*
  * Forward. One read of the valid rows' logits.
  *
- * sequence_logps  out, float32 [num_sequences]
- * token_logps     out, float32 [rows], 0 where ignored; or NULL
- * logsumexp       out, float32 [rows], 0 where ignored, for the backward; or NULL
- * logits          in, `dtype` [rows][row_stride]; ignored rows are never read, so NaN in them is harmless
- * labels          in, int32 [rows]: 0 .. vocab_size - 1 or RPO_IGNORE_LABEL
- * cu_seqlens      in, int32 [num_sequences + 1], non-decreasing from 0 to rows
- * workspace       caller's, 64-byte aligned
+ * workspace  caller's, 64-byte aligned
  * Numbers: float32 or better throughout; sequence sums in double or compensated; results are <= 0.
  * Stream: enqueues and returns (the CPU computes before it returns). Deterministic.
  * Edges: a sequence without valid rows has log-prob 0 (average too); rows = 0 is allowed.
  * Errors: INVALID_ARGUMENT (the CPU also checks labels and cu_seqlens; on an accelerator a label out of
  * range gives NaN for its sequence instead), UNSUPPORTED (dtype), WORKSPACE.
  */
-RPO_API rpo_status rpo_logprob_gather(rpo_context *context, float *sequence_logps, float *token_logps,
-                                      float *logsumexp, const void *logits, const int32_t *labels,
-                                      const int32_t *cu_seqlens, const rpo_logprob_shape *shape,
+RPO_API rpo_status rpo_logprob_gather(rpo_context *context, const rpo_logprob_outputs *outputs,
+                                      const rpo_logprob_inputs *inputs, const rpo_logprob_shape *shape,
                                       void *workspace, size_t workspace_size);
 
 /*
  * Backward: overwrites grad_logits with d(sum_s grad_sequence_logps[s] * sequence_logps[s]) / d logits.
  *
- * grad_logits          out, `dtype` [rows][row_stride]; may be `logits` itself (in place); ignored rows become 0
- * logsumexp            in, float32 [rows] from the forward; NULL = recomputed (one more read)
- * grad_sequence_logps  in, float32 [num_sequences]
+ * grad_logits  out, `dtype` [rows][row_stride]; may be `logits` itself (in place); ignored rows become 0
  * Everything else as in the forward.
  */
-RPO_API rpo_status rpo_logprob_gather_backward(rpo_context *context, void *grad_logits, const void *logits,
-                                               const float *logsumexp, const int32_t *labels,
-                                               const int32_t *cu_seqlens, const float *grad_sequence_logps,
+RPO_API rpo_status rpo_logprob_gather_backward(rpo_context *context, void *grad_logits,
+                                               const rpo_logprob_inputs *inputs,
                                                const rpo_logprob_shape *shape, void *workspace,
                                                size_t workspace_size);
 

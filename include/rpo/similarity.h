@@ -22,26 +22,38 @@ typedef enum rpo_weight_scale {
     RPO_WEIGHT_SCALE_BLOCK = 1 /* times n, so that the mean weight is 1 whatever the block's size */
 } rpo_weight_scale;
 
-/* Bytes of workspace both functions below need, at most O(m + n) plus a fixed tile. */
-RPO_API rpo_status rpo_prompt_similarity_workspace_size(rpo_context *context, size_t *bytes, int64_t m,
-                                                        int64_t n, int64_t dim, rpo_dtype dtype);
+/* m row prompts and n column prompts. Caller's, on the context's device, only read. */
+typedef struct rpo_similarity_inputs {
+    size_t struct_size;
+    const void *chosen_embeddings; /* `dtype` [m][dim], row-major */
+    const void
+        *rejected_embeddings; /* `dtype` [n][dim], row-major; may be the same pointer as chosen_embeddings */
+    int64_t m, n;             /* >= 0 */
+    int64_t dim;              /* >= 1 */
+    rpo_dtype dtype;
+} rpo_similarity_inputs;
+
+/* clang-format off */
+#define RPO_SIMILARITY_INPUTS_INIT { sizeof(rpo_similarity_inputs), NULL, NULL, 0, 0, 0, RPO_FLOAT32 }
+/* clang-format on */
+
+/* Bytes of workspace both functions below need, at most O(m + n) plus a fixed tile. Pointers are not read. */
+RPO_API rpo_status rpo_prompt_similarity_workspace_size(rpo_context *context, size_t *bytes,
+                                                        const rpo_similarity_inputs *inputs);
 
 /*
  * Cosine similarity of every row prompt with every column prompt:
  *     similarity[i][j] = <e_i, f_j> / (|e_i| |f_j|)
  *
- * similarity           out, float32 [m][n], row-major, caller's
- * chosen_embeddings    in, `dtype` [m][dim], row-major
- * rejected_embeddings  in, `dtype` [n][dim], row-major; may be the same pointer as chosen_embeddings
- * workspace            caller's, at least rpo_prompt_similarity_workspace_size bytes, 64-byte aligned; NULL when 0
+ * similarity  out, float32 [m][n], row-major, caller's
+ * workspace   caller's, at least rpo_prompt_similarity_workspace_size bytes, 64-byte aligned; NULL when 0
  * Stream: enqueues and returns (the CPU computes before it returns). Deterministic: same input, same bits.
  * Edges: a zero-norm embedding has similarity 0 to everything; m or n = 0 writes nothing; non-finite
  * embeddings give non-finite similarities in their row or column only.
  * Errors: INVALID_ARGUMENT, UNSUPPORTED (dtype), WORKSPACE.
  */
 RPO_API rpo_status rpo_prompt_similarity(rpo_context *context, float *similarity,
-                                         const void *chosen_embeddings, const void *rejected_embeddings,
-                                         int64_t m, int64_t n, int64_t dim, rpo_dtype dtype, void *workspace,
+                                         const rpo_similarity_inputs *inputs, void *workspace,
                                          size_t workspace_size);
 
 /*
@@ -50,10 +62,9 @@ RPO_API rpo_status rpo_prompt_similarity(rpo_context *context, float *similarity
  *
  * tau  distance temperature, finite and > 0. Other parameters, edges and errors as rpo_prompt_similarity.
  */
-RPO_API rpo_status rpo_contrast_weights(rpo_context *context, float *weights, const void *chosen_embeddings,
-                                        const void *rejected_embeddings, int64_t m, int64_t n, int64_t dim,
-                                        rpo_dtype dtype, float tau, rpo_weight_scale scale, void *workspace,
-                                        size_t workspace_size);
+RPO_API rpo_status rpo_contrast_weights(rpo_context *context, float *weights,
+                                        const rpo_similarity_inputs *inputs, float tau,
+                                        rpo_weight_scale scale, void *workspace, size_t workspace_size);
 
 #ifdef __cplusplus
 }

@@ -40,17 +40,20 @@ static void diagonal_term(const rpo_loss_options *options, double s, double *los
     }
 }
 
-static double diagonal_loss(const rpo_contrast_outputs *outputs, const rpo_contrast_inputs *inputs,
-                            const rpo_loss_options *options) {
-    const double share = 1.0 / (double)inputs->m;
+/* Each of the losses below is the mean of its row losses; the gradients are those of weight times it. */
+
+static double diagonal_loss(const rpo_cpu_contrast_block *block, const rpo_loss_options *options) {
+    const rpo_contrast_inputs *inputs = &block->inputs;
+    const rpo_contrast_outputs *outputs = &block->outputs;
+    const double share = 1.0 / (double)inputs->m, gradient = block->weight * share;
     double sum = 0.0;
     for (int64_t i = 0; i < inputs->m; ++i) {
         double loss, derivative;
         diagonal_term(options, chosen_ratio(inputs, i) - rejected_ratio(inputs, i), &loss, &derivative);
         sum += loss;
         store(outputs->row_losses, i, loss);
-        store(outputs->grad_chosen_logps, i, share * derivative);
-        store(outputs->grad_rejected_logps, i, -share * derivative);
+        store(outputs->grad_chosen_logps, i, gradient * derivative);
+        store(outputs->grad_rejected_logps, i, -gradient * derivative);
     }
     return share * sum;
 }
@@ -74,11 +77,12 @@ static double kto_term(double x, double *slope) {
  * score of the other unless the clamp holds. At a mean of exactly 0, where a run starts, the derivative of
  * the clamp is 1, as that of torch.clamp.
  */
-static double kto_loss(const rpo_contrast_outputs *outputs, const rpo_contrast_inputs *inputs,
-                       const rpo_loss_options *options) {
+static double kto_loss(const rpo_cpu_contrast_block *block, const rpo_loss_options *options) {
+    const rpo_contrast_inputs *inputs = &block->inputs;
+    const rpo_contrast_outputs *outputs = &block->outputs;
     const int64_t m = inputs->m, n = inputs->n;
     const double beta = (double)options->beta;
-    const double share = 1.0 / ((double)m + (double)n);
+    const double share = 1.0 / ((double)m + (double)n), gradient = block->weight * share;
     double chosen_mean = 0.0, rejected_mean = 0.0;
     for (int64_t i = 0; i < m; ++i)
         chosen_mean += chosen_ratio(inputs, i) / (double)m;
@@ -97,49 +101,45 @@ static double kto_loss(const rpo_contrast_outputs *outputs, const rpo_contrast_i
         const double loss = kto_term(beta * (rejected_origin - rejected_ratio(inputs, j)), &slope);
         sum += loss;
         rejected_slopes += slope;
-        store(outputs->row_losses, m + j, loss);
+        store(block->rejected_row_losses, j, loss);
     }
 
     const double to_chosen = chosen_mean < 0.0 ? 0.0 : rejected_slopes / (double)m;
     const double to_rejected = rejected_mean < 0.0 ? 0.0 : chosen_slopes / (double)n;
     for (int64_t i = 0; i < m; ++i) {
         kto_term(beta * (chosen_ratio(inputs, i) - chosen_origin), &slope);
-        store(outputs->grad_chosen_logps, i, -share * beta * (slope + to_chosen));
+        store(outputs->grad_chosen_logps, i, -gradient * beta * (slope + to_chosen));
     }
     for (int64_t j = 0; j < n; ++j) {
         kto_term(beta * (rejected_origin - rejected_ratio(inputs, j)), &slope);
-        store(outputs->grad_rejected_logps, j, share * beta * (slope + to_rejected));
+        store(outputs->grad_rejected_logps, j, gradient * beta * (slope + to_rejected));
     }
     return share * sum;
 }
 
-static double sft_loss(const rpo_contrast_outputs *outputs, const rpo_contrast_inputs *inputs) {
+static double sft_loss(const rpo_cpu_contrast_block *block) {
+    const rpo_contrast_inputs *inputs = &block->inputs;
+    const rpo_contrast_outputs *outputs = &block->outputs;
     const double share = 1.0 / (double)inputs->m;
     double sum = 0.0;
     for (int64_t i = 0; i < inputs->m; ++i) {
         const double loss = -rpo_cpu_finite_or_nan((double)inputs->policy_chosen_logps[i]);
         sum += loss;
         store(outputs->row_losses, i, loss);
-        store(outputs->grad_chosen_logps, i, -share);
+        store(outputs->grad_chosen_logps, i, -block->weight * share);
     }
     for (int64_t j = 0; j < inputs->n; ++j)
         store(outputs->grad_rejected_logps, j, 0.0);
     return share * sum;
 }
 
-void rpo_cpu_contrast_baseline(const rpo_contrast_outputs *outputs, const rpo_contrast_inputs *inputs,
-                               const rpo_loss_options *options) {
-    double loss;
+double rpo_cpu_contrast_baseline(const rpo_cpu_contrast_block *block, const rpo_loss_options *options) {
     switch (options->kind) {
     case RPO_LOSS_SFT:
-        loss = sft_loss(outputs, inputs);
-        break;
+        return sft_loss(block);
     case RPO_LOSS_KTO_SIMPLE:
-        loss = kto_loss(outputs, inputs, options);
-        break;
+        return kto_loss(block, options);
     default:
-        loss = diagonal_loss(outputs, inputs, options);
-        break;
+        return diagonal_loss(block, options);
     }
-    *outputs->loss = (float)loss;
 }

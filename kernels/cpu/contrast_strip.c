@@ -32,6 +32,17 @@ int64_t rpo_cpu_strip_rows(int64_t m, int64_t n, int64_t dim) {
     return rows < m ? rows : m;
 }
 
+int64_t rpo_cpu_most_strips(int64_t m) {
+    return (m + STRIP_ROWS_MIN - 1) / STRIP_ROWS_MIN;
+}
+
+int64_t rpo_cpu_most_strip_elements(int64_t m, int64_t width) {
+    const int64_t all = (m < STRIP_ROWS_MAX ? m : STRIP_ROWS_MAX) * width;
+    const int64_t least = STRIP_ROWS_MIN * width;
+    const int64_t most = least > STRIP_ELEMENTS ? least : STRIP_ELEMENTS;
+    return all < most ? all : most;
+}
+
 /* In double, where the square of any float32 fits. */
 static double inverse_norm(const float *x, int64_t dim) {
     double sum = 0.0;
@@ -44,9 +55,8 @@ static double inverse_norm(const float *x, int64_t dim) {
     return norm < (double)FLT_MIN ? 0.0 : 1.0 / norm;
 }
 
-void rpo_cpu_inverse_norms(const rpo_context *context, float *inverse, const float *x, int64_t count,
-                           int64_t dim) {
-#pragma omp parallel for schedule(static) num_threads(rpo_cpu_threads(context))
+void rpo_cpu_inverse_norms(int num_threads, float *inverse, const float *x, int64_t count, int64_t dim) {
+#pragma omp parallel for schedule(static) num_threads(num_threads)
     for (int64_t j = 0; j < count; ++j)
         inverse[j] = (float)inverse_norm(x + j * dim, dim);
 }

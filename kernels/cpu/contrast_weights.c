@@ -8,13 +8,10 @@ static void finish_weights(float *row, const float *inverse_norms, int64_t n, fl
         row[j] *= factor;
 }
 
-rpo_status rpo_cpu_contrast_weights(rpo_context *context, float *weights, const void *chosen_embeddings,
-                                    const void *rejected_embeddings, int64_t m, int64_t n, int64_t dim,
-                                    rpo_dtype dtype, float tau, rpo_weight_scale scale, void *workspace,
+rpo_status rpo_cpu_contrast_weights(rpo_context *context, float *weights, const rpo_similarity_inputs *inputs,
+                                    float tau, rpo_weight_scale scale, void *workspace,
                                     size_t workspace_size) {
-    (void)dtype;
     (void)workspace_size;
-    return rpo_cpu_similarity_matrix(context, weights, chosen_embeddings, rejected_embeddings, m, n, dim,
-                                     finish_weights, tau, scale == RPO_WEIGHT_SCALE_BLOCK ? (float)n : 1.0f,
-                                     workspace);
+    const float factor = scale == RPO_WEIGHT_SCALE_BLOCK ? (float)inputs->n : 1.0f;
+    return rpo_cpu_similarity_matrix(context, weights, inputs, finish_weights, tau, factor, workspace);
 }

@@ -5,14 +5,14 @@
  * in the backward, in place its gradient; two more matmuls consume the gradient before the next chunk takes
  * its place. So the memory is one chunk of logits, one of hidden states and a few bytes a row, whatever rows
  * x vocab_size is. Chunks that fit into the caller's cache keep their logits there from a forward to the
- * backward, which then starts from them.
+ * backward, which then starts from them; with the forward's log-sum-exp a row then costs one pass.
  *
  * The default chunk is a compromise measured at H = 512, V = 32000: short chunks re-read the whole head and
  * its gradient too often, long ones leave the last-level cache.
  */
-#include <math.h>
 #include <string.h>
 
+#include "core/bump.h"
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/logprob.h"
 #include "kernels/cpu/logprob_rows.h"
@@ -27,51 +27,51 @@ typedef struct linear_job {
     rpo_cpu_rows rows;
     const float *hidden, *head;
     float *grad_hidden, *grad_head; /* NULL where not asked for */
-    const float *scales;            /* [rows]; NULL in the forward */
-    int32_t *valid;                 /* [rows] indices of the valid rows, ascending */
-    int64_t num_valid;
-    int64_t cached_rows; /* of the valid ones: their logits stay in shape->cache */
+    bool accumulate_head;
+    const float *logsumexp; /* [rows] of the forward, in the backward; NULL = unknown */
+    float *save_logsumexp;  /* [rows], in the forward; NULL where not asked for */
+    float *cache;           /* logits of the first cached_rows valid rows */
+    int64_t cached_rows;
+    bool backward;
+    int64_t chunk_rows, num_valid;
     double *row_logps;   /* [rows] */
+    int32_t *valid;      /* [rows] indices of the valid rows, ascending */
+    float *scales;       /* [rows], in the backward */
     float *chunk_logits; /* [chunk_rows][vocab_size] */
     float *chunk_hidden; /* [chunk_rows][hidden_size] */
 } linear_job;
 
-/* The parts of the workspace, by size; carved in this order. */
-typedef struct linear_layout {
-    int64_t chunk_rows;
-    size_t logits, hidden, row_logps, valid, scales;
-} linear_layout;
-
-static linear_layout layout_of(const rpo_linear_logprob_shape *shape, bool backward) {
+static int64_t chunk_rows_of(const rpo_linear_logprob_shape *shape) {
     const size_t budget = shape->chunk_bytes > 0 ? shape->chunk_bytes : default_chunk_bytes;
     const int64_t widest = shape->vocab_size > shape->hidden_size ? shape->vocab_size : shape->hidden_size;
-    int64_t chunk_rows = (int64_t)(budget / sizeof(float) / (size_t)widest);
-    if (chunk_rows < 1)
-        chunk_rows = 1;
-    if (chunk_rows > shape->rows)
-        chunk_rows = shape->rows;
-    const size_t rows = (size_t)shape->rows;
-    return (linear_layout){
-        .chunk_rows = chunk_rows,
-        .logits = rpo_cpu_align((size_t)chunk_rows * (size_t)shape->vocab_size * sizeof(float)),
-        .hidden = rpo_cpu_align((size_t)chunk_rows * (size_t)shape->hidden_size * sizeof(float)),
-        .row_logps = rpo_cpu_align(rows * sizeof(double)),
-        .valid = rpo_cpu_align(rows * sizeof(int32_t)),
-        .scales = backward ? rpo_cpu_align(rows * sizeof(float)) : 0,
-    };
+    const int64_t rows = (int64_t)(budget / sizeof(float) / (size_t)widest);
+    return rows < 1 ? (shape->rows > 0) : rows < shape->rows ? rows : shape->rows;
+}
+
+/* Points the job at the parts of the workspace; with NULL only their sizes are added up. */
+static size_t lay_out(linear_job *job, const rpo_linear_logprob_shape *shape, bool backward,
+                      void *workspace) {
+    rpo_bump from = rpo_bump_from(workspace);
+    job->chunk_rows = chunk_rows_of(shape);
+    job->chunk_logits = rpo_bump_take(&from, job->chunk_rows * shape->vocab_size, sizeof(float));
+    job->chunk_hidden = rpo_bump_take(&from, job->chunk_rows * shape->hidden_size, sizeof(float));
+    job->row_logps = rpo_bump_take(&from, shape->rows, sizeof(double));
+    job->valid = rpo_bump_take(&from, shape->rows, sizeof(int32_t));
+    job->scales = rpo_bump_take(&from, backward ? shape->rows : 0, sizeof(float));
+    return rpo_bump_size(&from);
 }
 
 rpo_status rpo_cpu_linear_logprob_workspace_size(rpo_context *context, size_t *bytes,
                                                  const rpo_linear_logprob_shape *shape, int backward) {
     (void)context;
-    const linear_layout layout = layout_of(shape, backward != 0);
-    *bytes = layout.logits + layout.hidden + layout.row_logps + layout.valid + layout.scales;
+    linear_job job;
+    *bytes = lay_out(&job, shape, backward != 0, NULL);
     return RPO_OK;
 }
 
-/* How many rows of logits a cache of `bytes` holds. */
-static int64_t rows_in_cache(const rpo_linear_logprob_shape *shape, size_t bytes) {
-    const size_t rows = bytes / sizeof(float) / (size_t)shape->vocab_size;
+/* How many rows of logits the cache holds. */
+static int64_t rows_in_cache(const rpo_linear_logprob_shape *shape) {
+    const size_t rows = shape->cache_bytes / sizeof(float) / (size_t)shape->vocab_size;
     return rows < (size_t)shape->rows ? (int64_t)rows : shape->rows;
 }
 
@@ -103,23 +103,35 @@ static void scatter_grad_hidden(const linear_job *job, const int32_t *valid, int
                (size_t)width * sizeof(float));
 }
 
+/* The log-sum-exp of row t; in the backward its logits become gradients. */
+static rpo_cpu_logsumexp reduce_row(const linear_job *job, float *row, int32_t t) {
+    const int64_t vocab_size = job->shape->vocab_size;
+    const int32_t label = job->rows.labels[t];
+    rpo_cpu_logsumexp lse;
+    if (!job->backward)
+        return rpo_cpu_row_logsumexp(row, vocab_size);
+    if (job->logsumexp != NULL) {
+        lse.max = job->logsumexp[t];
+        lse.log_sum = rpo_cpu_row_softmax_gradient_from(row, row, vocab_size, lse.max, label, job->scales[t]);
+    } else {
+        lse.max = rpo_cpu_row_max(row, vocab_size);
+        lse.log_sum = rpo_cpu_row_softmax_gradient(row, row, vocab_size, lse.max, label, job->scales[t]);
+    }
+    return lse;
+}
+
 /* Log-probs of the chunk's rows; in the backward their logits become gradients. */
 static void reduce_chunk(const linear_job *job, float *logits, const int32_t *valid, int64_t count) {
     const int64_t vocab_size = job->shape->vocab_size;
 #pragma omp parallel for schedule(guided) num_threads(rpo_cpu_threads(job->context))
     for (int64_t i = 0; i < count; ++i) {
         const int32_t t = valid[i];
-        const int32_t label = job->rows.labels[t];
         float *row = logits + i * vocab_size;
-        const float label_logit = row[label];
-        rpo_cpu_logsumexp lse;
-        if (job->scales == NULL) {
-            lse = rpo_cpu_row_logsumexp(row, vocab_size);
-        } else {
-            lse.max = rpo_cpu_row_max(row, vocab_size);
-            lse.log_sum = rpo_cpu_row_softmax_gradient(row, row, vocab_size, lse.max, label, job->scales[t]);
-        }
+        const float label_logit = row[job->rows.labels[t]];
+        const rpo_cpu_logsumexp lse = reduce_row(job, row, t);
         job->row_logps[t] = rpo_cpu_row_logp(lse, label_logit);
+        if (job->save_logsumexp != NULL)
+            job->save_logsumexp[t] = rpo_cpu_row_logsumexp_rounded(lse);
     }
 }
 
@@ -131,17 +143,18 @@ static rpo_status run_chunk(const linear_job *job, int64_t begin, int64_t count)
     const float *hidden = gather_hidden(job, valid, count, contiguous);
     const rpo_cpu_matrix head = {job->head, hidden_size, false};
     const bool cached = begin + count <= job->cached_rows;
-    float *logits = cached ? (float *)job->shape->cache + begin * vocab_size : job->chunk_logits;
+    float *logits = cached ? job->cache + begin * vocab_size : job->chunk_logits;
 
-    if (!(cached && job->scales != NULL)) /* else the forward has left them there */
+    if (!(cached && job->backward)) /* else the forward has left them there */
         RPO_TRY(rpo_cpu_gemm(job->context, logits, vocab_size, (rpo_cpu_matrix){hidden, hidden_size, false},
                              (rpo_cpu_matrix){job->head, hidden_size, true}, count, vocab_size, hidden_size,
                              1.0f, 0.0f));
     reduce_chunk(job, logits, valid, count);
     if (job->grad_head != NULL)
-        RPO_TRY(rpo_cpu_gemm(
-            job->context, job->grad_head, hidden_size, (rpo_cpu_matrix){logits, vocab_size, true},
-            (rpo_cpu_matrix){hidden, hidden_size, false}, vocab_size, hidden_size, count, 1.0f, 1.0f));
+        RPO_TRY(rpo_cpu_gemm(job->context, job->grad_head, hidden_size,
+                             (rpo_cpu_matrix){logits, vocab_size, true},
+                             (rpo_cpu_matrix){hidden, hidden_size, false}, vocab_size, hidden_size, count,
+                             1.0f, job->accumulate_head || begin > 0 ? 1.0f : 0.0f));
     if (job->grad_hidden != NULL) {
         /* The hidden rows are used up, so their chunk may take the gradient. */
         float *out = contiguous ? job->grad_hidden + valid[0] * hidden_size : job->chunk_hidden;
@@ -162,20 +175,25 @@ static void prepare_rows(linear_job *job) {
             continue;
         }
         job->row_logps[t] = 0.0;
+        if (job->save_logsumexp != NULL)
+            job->save_logsumexp[t] = 0.0f;
         if (job->grad_hidden != NULL)
             memset(job->grad_hidden + (size_t)t * width, 0, width * sizeof(float));
     }
 }
 
-static rpo_status run_chunks(linear_job *job, int64_t chunk_rows) {
+static rpo_status run_chunks(linear_job *job) {
+    const rpo_linear_logprob_shape *shape = job->shape;
     prepare_rows(job);
-    if (job->shape->valid_rows > 0 && job->num_valid > job->shape->valid_rows)
+    if (shape->valid_rows > 0 && job->num_valid > shape->valid_rows)
         return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "shape.valid_rows: is %lld; the labels have %lld",
-                             (long long)job->shape->valid_rows, (long long)job->num_valid);
+                             (long long)shape->valid_rows, (long long)job->num_valid);
+    if (job->num_valid == 0 && job->grad_head != NULL && !job->accumulate_head)
+        memset(job->grad_head, 0, (size_t)shape->vocab_size * (size_t)shape->hidden_size * sizeof(float));
     if (job->num_valid == 0)
         return RPO_OK;
     /* Chunks of equal length: a short last one would use the matmul badly. */
-    const int64_t num_chunks = (job->num_valid + chunk_rows - 1) / chunk_rows;
+    const int64_t num_chunks = (job->num_valid + job->chunk_rows - 1) / job->chunk_rows;
     for (int64_t chunk = 0; chunk < num_chunks; ++chunk) {
         const int64_t begin = chunk * job->num_valid / num_chunks;
         const int64_t end = (chunk + 1) * job->num_valid / num_chunks;
@@ -184,62 +202,59 @@ static rpo_status run_chunks(linear_job *job, int64_t chunk_rows) {
     return RPO_OK;
 }
 
-static linear_job job_of(rpo_context *context, const void *hidden, const void *head, const int32_t *labels,
-                         const int32_t *cu_seqlens, const rpo_linear_logprob_shape *shape, void *workspace,
-                         const linear_layout *layout) {
-    char *next = workspace;
-    linear_job job = {.context = context, .shape = shape, .hidden = hidden, .head = head};
-    job.rows = (rpo_cpu_rows){.labels = labels,
-                              .cu_seqlens = cu_seqlens,
+static linear_job job_of(rpo_context *context, const rpo_linear_logprob_saved *saved,
+                         const rpo_linear_logprob_inputs *inputs, const rpo_linear_logprob_shape *shape,
+                         bool backward, void *workspace) {
+    linear_job job = {.context = context,
+                      .shape = shape,
+                      .hidden = inputs->hidden,
+                      .head = inputs->head,
+                      .logsumexp = backward ? saved->logsumexp : NULL,
+                      .save_logsumexp = backward ? NULL : saved->logsumexp,
+                      .cache = saved->cache,
+                      .cached_rows = saved->cache != NULL ? rows_in_cache(shape) : 0,
+                      .backward = backward};
+    job.rows = (rpo_cpu_rows){.labels = inputs->labels,
+                              .cu_seqlens = inputs->cu_seqlens,
                               .num_rows = shape->rows,
                               .num_sequences = shape->num_sequences,
                               .vocab_size = shape->vocab_size,
                               .reduction = shape->reduction};
-    job.cached_rows = shape->cache != NULL ? rows_in_cache(shape, shape->cache_bytes) : 0;
-    if (shape->rows == 0) /* the workspace may be NULL */
-        return job;
-    job.chunk_logits = (float *)next;
-    job.chunk_hidden = (float *)(next += layout->logits);
-    job.row_logps = (double *)(next += layout->hidden);
-    job.valid = (int32_t *)(next += layout->row_logps);
+    (void)lay_out(&job, shape, backward, workspace);
     return job;
 }
 
-rpo_status rpo_cpu_linear_logprob(rpo_context *context, float *sequence_logps, float *token_logps,
-                                  const void *hidden, const void *head, const int32_t *labels,
-                                  const int32_t *cu_seqlens, const rpo_linear_logprob_shape *shape,
-                                  void *workspace, size_t workspace_size) {
+rpo_status rpo_cpu_linear_logprob(rpo_context *context, const rpo_linear_logprob_outputs *outputs,
+                                  const rpo_linear_logprob_saved *saved,
+                                  const rpo_linear_logprob_inputs *inputs,
+                                  const rpo_linear_logprob_shape *shape, void *workspace,
+                                  size_t workspace_size) {
     (void)workspace_size;
-    const linear_layout layout = layout_of(shape, false);
-    linear_job job = job_of(context, hidden, head, labels, cu_seqlens, shape, workspace, &layout);
+    linear_job job = job_of(context, saved, inputs, shape, false, workspace);
     RPO_TRY(rpo_cpu_rows_check(&job.rows));
-    RPO_TRY(run_chunks(&job, layout.chunk_rows));
-    if (token_logps != NULL)
-        for (int64_t t = 0; t < shape->rows; ++t)
-            token_logps[t] = (float)job.row_logps[t];
-    rpo_cpu_rows_reduce(sequence_logps, &job.rows, job.row_logps);
+    RPO_TRY(run_chunks(&job));
+    for (int64_t t = 0; t < shape->rows && outputs->token_logps != NULL; ++t)
+        outputs->token_logps[t] = (float)job.row_logps[t];
+    rpo_cpu_rows_reduce(outputs->sequence_logps, &job.rows, job.row_logps);
     return RPO_OK;
 }
 
-rpo_status rpo_cpu_linear_logprob_backward(rpo_context *context, void *grad_hidden, float *grad_head,
-                                           float *sequence_logps, const void *hidden, const void *head,
-                                           const int32_t *labels, const int32_t *cu_seqlens,
-                                           const float *grad_sequence_logps,
+rpo_status rpo_cpu_linear_logprob_backward(rpo_context *context,
+                                           const rpo_linear_logprob_gradients *gradients,
+                                           const rpo_linear_logprob_saved *saved,
+                                           const rpo_linear_logprob_inputs *inputs,
                                            const rpo_linear_logprob_shape *shape, void *workspace,
                                            size_t workspace_size) {
     (void)workspace_size;
-    const linear_layout layout = layout_of(shape, true);
-    linear_job job = job_of(context, hidden, head, labels, cu_seqlens, shape, workspace, &layout);
+    linear_job job = job_of(context, saved, inputs, shape, true, workspace);
+    job.grad_hidden = gradients->grad_hidden;
+    job.grad_head = gradients->grad_head;
+    job.accumulate_head = gradients->accumulate_head != 0;
     RPO_TRY(rpo_cpu_rows_check(&job.rows));
-    job.grad_hidden = grad_hidden;
-    job.grad_head = grad_head;
-    if (shape->rows > 0) {
-        float *scales = (float *)((char *)job.valid + layout.valid);
-        rpo_cpu_rows_scales(scales, &job.rows, grad_sequence_logps);
-        job.scales = scales;
-    }
-    RPO_TRY(run_chunks(&job, layout.chunk_rows));
-    if (sequence_logps != NULL)
-        rpo_cpu_rows_reduce(sequence_logps, &job.rows, job.row_logps);
+    if (shape->rows > 0)
+        rpo_cpu_rows_scales(job.scales, &job.rows, inputs->grad_sequence_logps);
+    RPO_TRY(run_chunks(&job));
+    if (gradients->sequence_logps != NULL)
+        rpo_cpu_rows_reduce(gradients->sequence_logps, &job.rows, job.row_logps);
     return RPO_OK;
 }

@@ -4,21 +4,18 @@
  * Rows are independent and shared out among the threads; each is summed by one thread and sequences are
  * summed in row order afterwards, so the bits do not depend on the number of threads.
  *
- * The backward normalises by its own sum of exponentials even when the forward's logsumexp is given: as a
- * float32 it is off by up to 5e-4 for logits of 1e4, as a shift that does not matter. It saves the pass for
- * the maximum.
+ * From the forward's logsumexp the backward makes one pass over a row; see softmax_row.h for what that may cost.
  */
-#include <math.h>
 #include <string.h>
 
+#include "core/bump.h"
 #include "kernels/cpu/logprob.h"
 #include "kernels/cpu/logprob_rows.h"
 #include "kernels/cpu/softmax_row.h"
 
-static rpo_cpu_rows rows_of(const rpo_logprob_shape *shape, const int32_t *labels,
-                            const int32_t *cu_seqlens) {
-    return (rpo_cpu_rows){.labels = labels,
-                          .cu_seqlens = cu_seqlens,
+static rpo_cpu_rows rows_of(const rpo_logprob_shape *shape, const rpo_logprob_inputs *inputs) {
+    return (rpo_cpu_rows){.labels = inputs->labels,
+                          .cu_seqlens = inputs->cu_seqlens,
                           .num_rows = shape->rows,
                           .num_sequences = shape->num_sequences,
                           .vocab_size = shape->vocab_size,
@@ -29,18 +26,20 @@ static rpo_cpu_rows rows_of(const rpo_logprob_shape *shape, const int32_t *label
 rpo_status rpo_cpu_logprob_gather_workspace_size(rpo_context *context, size_t *bytes,
                                                  const rpo_logprob_shape *shape) {
     (void)context;
-    *bytes = rpo_cpu_align((size_t)shape->rows * sizeof(double));
+    rpo_bump sizes = rpo_bump_from(NULL);
+    (void)rpo_bump_take(&sizes, shape->rows, sizeof(double));
+    *bytes = rpo_bump_size(&sizes);
     return RPO_OK;
 }
 
-rpo_status rpo_cpu_logprob_gather(rpo_context *context, float *sequence_logps, float *token_logps,
-                                  float *logsumexp, const void *logits, const int32_t *labels,
-                                  const int32_t *cu_seqlens, const rpo_logprob_shape *shape, void *workspace,
-                                  size_t workspace_size) {
+rpo_status rpo_cpu_logprob_gather(rpo_context *context, const rpo_logprob_outputs *outputs,
+                                  const rpo_logprob_inputs *inputs, const rpo_logprob_shape *shape,
+                                  void *workspace, size_t workspace_size) {
     (void)workspace_size;
-    const rpo_cpu_rows rows = rows_of(shape, labels, cu_seqlens);
+    const rpo_cpu_rows rows = rows_of(shape, inputs);
     RPO_TRY(rpo_cpu_rows_check(&rows));
-    const float *values = logits;
+    const float *values = inputs->logits;
+    const int32_t *labels = inputs->labels;
     double *row_logps = workspace;
 
 #pragma omp parallel for schedule(guided) num_threads(rpo_cpu_threads(context))
@@ -51,41 +50,42 @@ rpo_status rpo_cpu_logprob_gather(rpo_context *context, float *sequence_logps, f
             const float *row = values + t * shape->row_stride;
             const rpo_cpu_logsumexp lse = rpo_cpu_row_logsumexp(row, shape->vocab_size);
             logp = rpo_cpu_row_logp(lse, row[labels[t]]);
-            sum = (float)((double)lse.max + lse.log_sum);
+            sum = rpo_cpu_row_logsumexp_rounded(lse);
         }
         row_logps[t] = logp;
-        if (token_logps != NULL)
-            token_logps[t] = (float)logp;
-        if (logsumexp != NULL)
-            logsumexp[t] = sum;
+        if (outputs->token_logps != NULL)
+            outputs->token_logps[t] = (float)logp;
+        if (outputs->logsumexp != NULL)
+            outputs->logsumexp[t] = sum;
     }
-    rpo_cpu_rows_reduce(sequence_logps, &rows, row_logps);
+    rpo_cpu_rows_reduce(outputs->sequence_logps, &rows, row_logps);
     return RPO_OK;
 }
 
-rpo_status rpo_cpu_logprob_gather_backward(rpo_context *context, void *grad_logits, const void *logits,
-                                           const float *logsumexp, const int32_t *labels,
-                                           const int32_t *cu_seqlens, const float *grad_sequence_logps,
-                                           const rpo_logprob_shape *shape, void *workspace,
-                                           size_t workspace_size) {
+rpo_status rpo_cpu_logprob_gather_backward(rpo_context *context, void *grad_logits,
+                                           const rpo_logprob_inputs *inputs, const rpo_logprob_shape *shape,
+                                           void *workspace, size_t workspace_size) {
     (void)workspace_size;
-    const rpo_cpu_rows rows = rows_of(shape, labels, cu_seqlens);
+    const rpo_cpu_rows rows = rows_of(shape, inputs);
     RPO_TRY(rpo_cpu_rows_check(&rows));
-    const float *values = logits;
+    const float *values = inputs->logits, *logsumexp = inputs->logsumexp;
+    const int32_t *labels = inputs->labels;
+    const int64_t vocab_size = shape->vocab_size;
     float *gradient = grad_logits;
     float *scales = workspace;
-    rpo_cpu_rows_scales(scales, &rows, grad_sequence_logps);
+    rpo_cpu_rows_scales(scales, &rows, inputs->grad_sequence_logps);
 
 #pragma omp parallel for schedule(guided) num_threads(rpo_cpu_threads(context))
     for (int64_t t = 0; t < shape->rows; ++t) {
-        float *gradient_row = gradient + t * shape->row_stride;
-        if (labels[t] == RPO_IGNORE_LABEL) {
-            memset(gradient_row, 0, (size_t)shape->vocab_size * sizeof(float));
-            continue;
-        }
+        float *to = gradient + t * shape->row_stride;
         const float *row = values + t * shape->row_stride;
-        const float shift = logsumexp != NULL ? logsumexp[t] : rpo_cpu_row_max(row, shape->vocab_size);
-        rpo_cpu_row_softmax_gradient(gradient_row, row, shape->vocab_size, shift, labels[t], scales[t]);
+        if (labels[t] == RPO_IGNORE_LABEL)
+            memset(to, 0, (size_t)vocab_size * sizeof(float));
+        else if (logsumexp != NULL)
+            rpo_cpu_row_softmax_gradient_from(to, row, vocab_size, logsumexp[t], labels[t], scales[t]);
+        else
+            rpo_cpu_row_softmax_gradient(to, row, vocab_size, rpo_cpu_row_max(row, vocab_size), labels[t],
+                                         scales[t]);
     }
     return RPO_OK;
 }

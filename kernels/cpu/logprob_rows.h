@@ -27,9 +27,4 @@ void rpo_cpu_rows_scales(float *scales, const rpo_cpu_rows *rows, const float *g
 /* Sums (or averages) row_logps over each sequence's valid rows, in double and in row order. */
 void rpo_cpu_rows_reduce(float *sequence_logps, const rpo_cpu_rows *rows, const double *row_logps);
 
-/* Next multiple of 64: parts of a workspace start on cache lines. */
-static inline size_t rpo_cpu_align(size_t bytes) {
-    return (bytes + 63) & ~(size_t)63;
-}
-
 #endif

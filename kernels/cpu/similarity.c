@@ -9,30 +9,33 @@ typedef struct matrix_layout {
     size_t bytes;
 } matrix_layout;
 
-static matrix_layout lay_out(const rpo_context *context, void *workspace, int64_t m, int64_t n, int64_t dim) {
-    matrix_layout layout = {.strip_rows = rpo_cpu_strip_rows(m, n, dim)};
-    const size_t tile_bytes = rpo_cpu_align((size_t)layout.strip_rows * (size_t)dim * sizeof(float));
+static matrix_layout lay_out(const rpo_context *context, void *workspace,
+                             const rpo_similarity_inputs *inputs) {
+    matrix_layout layout = {.strip_rows = rpo_cpu_strip_rows(inputs->m, inputs->n, inputs->dim)};
+    rpo_bump from = rpo_bump_from(workspace);
+    const size_t tile_bytes = rpo_bump_align((size_t)layout.strip_rows * (size_t)inputs->dim * sizeof(float));
     layout.tile_stride = tile_bytes / sizeof(float);
-    layout.inverse_norms = rpo_cpu_carve(workspace, &layout.bytes, (size_t)n * sizeof(float));
-    layout.tiles = rpo_cpu_carve(workspace, &layout.bytes, (size_t)rpo_cpu_threads(context) * tile_bytes);
+    layout.inverse_norms = rpo_bump_take(&from, inputs->n, sizeof(float));
+    layout.tiles = rpo_bump_take(&from, rpo_cpu_threads(context), tile_bytes);
+    layout.bytes = rpo_bump_size(&from);
     return layout;
 }
 
-rpo_status rpo_cpu_prompt_similarity_workspace_size(rpo_context *context, size_t *bytes, int64_t m, int64_t n,
-                                                    int64_t dim, rpo_dtype dtype) {
-    (void)dtype;
-    *bytes = m == 0 || n == 0 ? 0 : lay_out(context, NULL, m, n, dim).bytes;
+rpo_status rpo_cpu_prompt_similarity_workspace_size(rpo_context *context, size_t *bytes,
+                                                    const rpo_similarity_inputs *inputs) {
+    *bytes = inputs->m == 0 || inputs->n == 0 ? 0 : lay_out(context, NULL, inputs).bytes;
     return RPO_OK;
 }
 
-rpo_status rpo_cpu_similarity_matrix(rpo_context *context, float *matrix, const float *chosen,
-                                     const float *rejected, int64_t m, int64_t n, int64_t dim,
+rpo_status rpo_cpu_similarity_matrix(rpo_context *context, float *matrix, const rpo_similarity_inputs *inputs,
                                      rpo_cpu_finish_row finish, float tau, float scale, void *workspace) {
+    const int64_t m = inputs->m, n = inputs->n, dim = inputs->dim;
     if (m == 0 || n == 0)
         return RPO_OK;
-    const matrix_layout layout = lay_out(context, workspace, m, n, dim);
+    const float *chosen = inputs->chosen_embeddings, *rejected = inputs->rejected_embeddings;
+    const matrix_layout layout = lay_out(context, workspace, inputs);
     const int64_t num_strips = (m + layout.strip_rows - 1) / layout.strip_rows;
-    rpo_cpu_inverse_norms(context, layout.inverse_norms, rejected, n, dim);
+    rpo_cpu_inverse_norms(rpo_cpu_threads(context), layout.inverse_norms, rejected, n, dim);
 
     rpo_status status = RPO_OK;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(rpo_cpu_threads(context))
@@ -62,11 +65,9 @@ static void finish_cosine(float *row, const float *inverse_norms, int64_t n, flo
         row[j] *= inverse_norms[j];
 }
 
-rpo_status rpo_cpu_prompt_similarity(rpo_context *context, float *similarity, const void *chosen_embeddings,
-                                     const void *rejected_embeddings, int64_t m, int64_t n, int64_t dim,
-                                     rpo_dtype dtype, void *workspace, size_t workspace_size) {
-    (void)dtype;
+rpo_status rpo_cpu_prompt_similarity(rpo_context *context, float *similarity,
+                                     const rpo_similarity_inputs *inputs, void *workspace,
+                                     size_t workspace_size) {
     (void)workspace_size;
-    return rpo_cpu_similarity_matrix(context, similarity, chosen_embeddings, rejected_embeddings, m, n, dim,
-                                     finish_cosine, 0.0f, 1.0f, workspace);
+    return rpo_cpu_similarity_matrix(context, similarity, inputs, finish_cosine, 0.0f, 1.0f, workspace);
 }

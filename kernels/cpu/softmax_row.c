@@ -13,6 +13,9 @@
 
 enum { BLOCK = 2048 }; /* 8 KiB of logits */
 
+/* How far from 1 probabilities may sum up: half the last bit of a log-sum-exp in [8, 16). */
+static const double NORMALISED = 4.8e-7;
+
 static inline int64_t block_end(int64_t begin, int64_t size) {
     return size - begin < BLOCK ? size : begin + BLOCK;
 }
@@ -49,8 +52,9 @@ rpo_cpu_logsumexp rpo_cpu_row_logsumexp(const float *logits, int64_t vocab_size)
     return (rpo_cpu_logsumexp){.max = max, .log_sum = log(sum)};
 }
 
-double rpo_cpu_row_softmax_gradient(float *gradient, const float *logits, int64_t vocab_size, float shift,
-                                    int32_t label, float scale) {
+/* gradient[v] = factor exp(logits[v] - shift); returns the sum of the exponentials. */
+static double scaled_exponentials(float *gradient, const float *logits, int64_t vocab_size, float shift,
+                                  float factor) {
     double sum = 0.0;
     for (int64_t begin = 0; begin < vocab_size; begin = block_end(begin, vocab_size)) {
         const int64_t end = block_end(begin, vocab_size);
@@ -58,15 +62,33 @@ double rpo_cpu_row_softmax_gradient(float *gradient, const float *logits, int64_
 #pragma omp simd reduction(+ : block_sum)
         for (int64_t v = begin; v < end; ++v) {
             const float e = rpo_exp_nonpositive(logits[v] - shift);
-            gradient[v] = e;
+            gradient[v] = factor * e;
             block_sum += e;
         }
         sum += (double)block_sum;
     }
-    const float factor = (float)(-(double)scale / sum);
+    return sum;
+}
+
+static void scale_row(float *row, int64_t size, float factor) {
 #pragma omp simd
-    for (int64_t v = 0; v < vocab_size; ++v)
-        gradient[v] *= factor;
+    for (int64_t v = 0; v < size; ++v)
+        row[v] *= factor;
+}
+
+double rpo_cpu_row_softmax_gradient(float *gradient, const float *logits, int64_t vocab_size, float max,
+                                    int32_t label, float scale) {
+    const double sum = scaled_exponentials(gradient, logits, vocab_size, max, 1.0f);
+    scale_row(gradient, vocab_size, (float)(-(double)scale / sum));
+    gradient[label] += scale;
+    return log(sum);
+}
+
+double rpo_cpu_row_softmax_gradient_from(float *gradient, const float *logits, int64_t vocab_size,
+                                         float logsumexp, int32_t label, float scale) {
+    const double sum = scaled_exponentials(gradient, logits, vocab_size, logsumexp, -scale);
+    if (!(fabs(sum - 1.0) <= NORMALISED)) /* NaN goes this way too */
+        scale_row(gradient, vocab_size, (float)(1.0 / sum));
     gradient[label] += scale;
     return log(sum);
 }

@@ -23,12 +23,25 @@ static inline double rpo_cpu_row_logp(rpo_cpu_logsumexp lse, float label_logit) 
 
 float rpo_cpu_row_max(const float *logits, int64_t vocab_size);
 
+/* Its log-sum-exp rounded to one float, as a forward leaves it for a backward. */
+static inline float rpo_cpu_row_logsumexp_rounded(rpo_cpu_logsumexp lse) {
+    return (float)((double)lse.max + lse.log_sum);
+}
+
 /*
- * gradient[v] = scale ([v = label] - softmax(logits)_v); `gradient` may be `logits`. `shift` is the row's
- * maximum or its log-sum-exp: it only keeps the exponentials in range, the softmax is normalised by their own
- * sum, so a shift rounded to float costs no accuracy. Returns log sum_v exp(logits[v] - shift).
+ * gradient[v] = scale ([v = label] - softmax(logits)_v); `gradient` may be `logits`. `max` is the row's maximum; the
+ * softmax is normalised by its own sum. Returns log sum_v exp(logits[v] - max). Two passes, the second over cached
+ * lines while the row is short.
  */
-double rpo_cpu_row_softmax_gradient(float *gradient, const float *logits, int64_t vocab_size, float shift,
+double rpo_cpu_row_softmax_gradient(float *gradient, const float *logits, int64_t vocab_size, float max,
                                     int32_t label, float scale);
+
+/*
+ * The same from the row's log-sum-exp, rounded to a float: one pass, which shows on the way how far off the rounding
+ * made it; only where that is more than a float32 result may lose (from about 16 on) a second pass puts it right.
+ * Returns log sum_v exp(logits[v] - logsumexp), near 0.
+ */
+double rpo_cpu_row_softmax_gradient_from(float *gradient, const float *logits, int64_t vocab_size,
+                                         float logsumexp, int32_t label, float scale);
 
 #endif

@@ -25,6 +25,12 @@ struct contrast_constants {
     float weight_scale;
 };
 
+/* 1 / tau overflows for the smallest tau. With the largest float instead, (cos - max) / tau is still 0 for the
+ * largest cosine and far below every exponent for all others. */
+inline float contrast_inverse_tau(float tau) {
+    return tau > 0.0f ? fminf(1.0f / tau, FLT_MAX) : 0.0f;
+}
+
 inline contrast_constants contrast_constants_of(const rpo_contrast_inputs *inputs,
                                                 const rpo_loss_options *options) {
     contrast_constants constants = {};
@@ -34,9 +40,7 @@ inline contrast_constants contrast_constants_of(const rpo_contrast_inputs *input
     constants.shared_coefficient = diagonal ? 1.0 : 1.0 / n;
     constants.on_diagonal = diagonal && !single ? options->diagonal_weight : 1.0f;
     constants.off_diagonal = !diagonal ? 1.0f : single ? 0.0f : static_cast<float>((1.0 - d) / (n - 1.0));
-    /* 1 / tau overflows for the smallest tau. With the largest float instead, (cos - max) / tau is still 0
-     * for the largest cosine and far below every exponent for all others. */
-    constants.inverse_tau = options->tau > 0.0f ? fminf(1.0f / options->tau, FLT_MAX) : 0.0f;
+    constants.inverse_tau = contrast_inverse_tau(options->tau);
     constants.weight_scale = options->weight_scale == RPO_WEIGHT_SCALE_BLOCK ? static_cast<float>(n) : 1.0f;
     return constants;
 }
@@ -131,11 +135,8 @@ __device__ __forceinline__ void contrast_pair(float weight, float coefficient, f
 
 /* ---- workspace ---- */
 
-/* Reserves `bytes` behind *offset; with base NULL only the offset moves, which is how sizes are computed. */
-template <typename T> inline T *contrast_carve(void *base, size_t *offset, int64_t count) {
-    T *piece = base == NULL ? NULL : reinterpret_cast<T *>(static_cast<char *>(base) + *offset);
-    *offset += (static_cast<size_t>(count) * sizeof(T) + 63) & ~static_cast<size_t>(63);
-    return piece;
+template <typename T> inline T *contrast_take(rpo_bump *from, int64_t count) {
+    return static_cast<T *>(rpo_bump_take(from, count, sizeof(T)));
 }
 
 /* ---- host functions ---- */

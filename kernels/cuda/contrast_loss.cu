@@ -1,21 +1,17 @@
 /* contrast_loss.cu - the loss op: which of its versions computes a case. */
+#include "kernels/api/loss_kinds.h"
 #include "kernels/cuda/contrast.cuh"
 
 namespace {
 
 enum class version { kBaseline, kEmpty, kSmall, kTiled };
 
-bool contrasts_matrix(rpo_loss_kind kind) {
-    return kind == RPO_LOSS_RPO_PAIRED || kind == RPO_LOSS_RPO_UNPAIRED || kind == RPO_LOSS_RPO_UNIFORM ||
-           kind == RPO_LOSS_RPO_DIAGONAL;
-}
-
 version choose_version(rpo_context *context, const rpo_contrast_inputs *inputs,
                        const rpo_loss_options *options) {
     /* sft reads one side; everything else needs something on both */
     if (inputs->m == 0 || (options->kind != RPO_LOSS_SFT && inputs->n == 0))
         return version::kEmpty;
-    if (!contrasts_matrix(options->kind))
+    if (!rpo_loss_traits_of(options->kind)->over_matrix)
         return version::kBaseline;
     return rpo_cuda_contrast_is_small(context, inputs, options) ? version::kSmall : version::kTiled;
 }
@@ -44,6 +40,9 @@ extern "C" rpo_status rpo_cuda_contrast_loss(rpo_context *context, const rpo_con
                                              const rpo_loss_options *options, void *workspace,
                                              size_t workspace_size) {
     (void)workspace_size;
+    if (inputs->chosen_bounds != NULL || inputs->total_rows != 0.0)
+        return rpo_error_set(RPO_ERROR_UNSUPPORTED,
+                             "inputs.chosen_bounds: the cuda backend takes one block a call");
     const version chosen = choose_version(context, inputs, options);
     switch (chosen) {
     case version::kSmall:

@@ -55,9 +55,11 @@ small_plan choose_small(const rpo_contrast_inputs *inputs, bool weighted) {
 small_workspace lay_out(void *memory, const rpo_contrast_inputs *inputs) {
     small_workspace workspace = {};
     const int64_t blocks = (inputs->m + kRows - 1) / kRows;
-    workspace.ticket = contrast_carve<unsigned>(memory, &workspace.bytes, 1);
-    workspace.block_losses = contrast_carve<double>(memory, &workspace.bytes, blocks);
-    workspace.column_sums = contrast_carve<float>(memory, &workspace.bytes, blocks * inputs->n);
+    rpo_bump from = rpo_bump_from(memory);
+    workspace.ticket = contrast_take<unsigned>(&from, 1);
+    workspace.block_losses = contrast_take<double>(&from, blocks);
+    workspace.column_sums = contrast_take<float>(&from, blocks * inputs->n);
+    workspace.bytes = rpo_bump_size(&from);
     return workspace;
 }
 

@@ -81,19 +81,20 @@ tiled_plan choose_tiled(const rpo_cuda_state *state, const rpo_contrast_inputs *
 
 tiled_workspace lay_out(void *memory, const tiled_plan &plan, const rpo_contrast_inputs *inputs) {
     tiled_workspace workspace = {};
-    size_t *bytes = &workspace.bytes;
+    rpo_bump from = rpo_bump_from(memory);
     const int64_t m = inputs->m, n = inputs->n;
     if (plan.weighted) {
-        workspace.inverse_chosen = contrast_carve<float>(memory, bytes, m);
-        workspace.inverse_rejected = contrast_carve<float>(memory, bytes, n);
-        workspace.row_maxima = contrast_carve<float>(memory, bytes, plan.splits * m);
-        workspace.row_exponentials = contrast_carve<float>(memory, bytes, plan.splits * m);
+        workspace.inverse_chosen = contrast_take<float>(&from, m);
+        workspace.inverse_rejected = contrast_take<float>(&from, n);
+        workspace.row_maxima = contrast_take<float>(&from, plan.splits * m);
+        workspace.row_exponentials = contrast_take<float>(&from, plan.splits * m);
     }
-    workspace.row_losses = contrast_carve<double>(memory, bytes, plan.splits * m);
-    workspace.row_slopes = contrast_carve<double>(memory, bytes, plan.splits * m);
-    workspace.column_slopes = contrast_carve<double>(memory, bytes, plan.groups * n);
-    workspace.block_losses = contrast_carve<double>(memory, bytes, plan.finish_blocks);
-    workspace.block_correct = contrast_carve<double>(memory, bytes, plan.finish_blocks);
+    workspace.row_losses = contrast_take<double>(&from, plan.splits * m);
+    workspace.row_slopes = contrast_take<double>(&from, plan.splits * m);
+    workspace.column_slopes = contrast_take<double>(&from, plan.groups * n);
+    workspace.block_losses = contrast_take<double>(&from, plan.finish_blocks);
+    workspace.block_correct = contrast_take<double>(&from, plan.finish_blocks);
+    workspace.bytes = rpo_bump_size(&from);
     return workspace;
 }
 

@@ -42,23 +42,18 @@ __global__ void __launch_bounds__(kThreads)
 
 } // namespace
 
-extern "C" rpo_status
-rpo_cuda_contrast_weights(rpo_context *context, float *weights, const void *chosen_embeddings,
-                          const void *rejected_embeddings, int64_t m, int64_t n, int64_t dim, rpo_dtype dtype,
-                          float tau, rpo_weight_scale scale, void *workspace, size_t workspace_size) {
-    if (m == 0 || n == 0)
+extern "C" rpo_status rpo_cuda_contrast_weights(rpo_context *context, float *weights,
+                                                const rpo_similarity_inputs *inputs, float tau,
+                                                rpo_weight_scale scale, void *workspace,
+                                                size_t workspace_size) {
+    if (inputs->m == 0 || inputs->n == 0)
         return RPO_OK;
-    RPO_TRY(rpo_cuda_prompt_similarity(context, weights, chosen_embeddings, rejected_embeddings, m, n, dim,
-                                       dtype, workspace, workspace_size));
-    rpo_contrast_inputs inputs = {};
-    inputs.m = m, inputs.n = n;
-    rpo_loss_options options = RPO_LOSS_OPTIONS_INIT;
-    options.tau = tau, options.weight_scale = scale;
-    const contrast_constants constants = contrast_constants_of(&inputs, &options);
+    RPO_TRY(rpo_cuda_prompt_similarity(context, weights, inputs, workspace, workspace_size));
+    const float weight_scale = scale == RPO_WEIGHT_SCALE_BLOCK ? static_cast<float>(inputs->n) : 1.0f;
     rpo_launch_choice choice = {};
     choice.name = "contrast_softmax_kernel";
-    choice.grid = dim3(static_cast<unsigned>(m));
+    choice.grid = dim3(static_cast<unsigned>(inputs->m));
     choice.block = dim3(kThreads);
-    return rpo_launch(context, choice, contrast_softmax_kernel, weights, n, constants.inverse_tau,
-                      constants.weight_scale);
+    return rpo_launch(context, choice, contrast_softmax_kernel, weights, inputs->n, contrast_inverse_tau(tau),
+                      weight_scale);
 }

@@ -5,6 +5,7 @@
 #ifndef RPO_CUDA_CUDA_H
 #define RPO_CUDA_CUDA_H
 
+#include "core/bump.h"
 #include "core/error.h"
 #include "kernels/op_table.h"
 
@@ -61,47 +62,19 @@ rpo_status rpo_cuda_check(int error, const char *what);
 /* device_ops.cu */
 extern const rpo_device_ops rpo_cuda_device_ops;
 
-/* The ops; contracts: include/rpo. Arguments arrive checked, pointers are device memory. */
-rpo_status rpo_cuda_prompt_similarity_workspace_size(rpo_context *context, size_t *bytes, int64_t m,
-                                                     int64_t n, int64_t dim, rpo_dtype dtype);
-rpo_status rpo_cuda_prompt_similarity(rpo_context *context, float *similarity, const void *chosen_embeddings,
-                                      const void *rejected_embeddings, int64_t m, int64_t n, int64_t dim,
-                                      rpo_dtype dtype, void *workspace, size_t workspace_size);
-rpo_status rpo_cuda_contrast_weights(rpo_context *context, float *weights, const void *chosen_embeddings,
-                                     const void *rejected_embeddings, int64_t m, int64_t n, int64_t dim,
-                                     rpo_dtype dtype, float tau, rpo_weight_scale scale, void *workspace,
-                                     size_t workspace_size);
-rpo_status rpo_cuda_contrast_loss_workspace_size(rpo_context *context, size_t *bytes,
-                                                 const rpo_contrast_inputs *inputs,
-                                                 const rpo_loss_options *options);
-rpo_status rpo_cuda_contrast_loss(rpo_context *context, const rpo_contrast_outputs *outputs,
-                                  const rpo_contrast_inputs *inputs, const rpo_loss_options *options,
-                                  void *workspace, size_t workspace_size);
-rpo_status rpo_cuda_logprob_gather_workspace_size(rpo_context *context, size_t *bytes,
-                                                  const rpo_logprob_shape *shape);
-rpo_status rpo_cuda_logprob_gather(rpo_context *context, float *sequence_logps, float *token_logps,
-                                   float *logsumexp, const void *logits, const int32_t *labels,
-                                   const int32_t *cu_seqlens, const rpo_logprob_shape *shape, void *workspace,
-                                   size_t workspace_size);
-rpo_status rpo_cuda_logprob_gather_backward(rpo_context *context, void *grad_logits, const void *logits,
-                                            const float *logsumexp, const int32_t *labels,
-                                            const int32_t *cu_seqlens, const float *grad_sequence_logps,
-                                            const rpo_logprob_shape *shape, void *workspace,
-                                            size_t workspace_size);
-rpo_status rpo_cuda_linear_logprob_workspace_size(rpo_context *context, size_t *bytes,
-                                                  const rpo_linear_logprob_shape *shape, int backward);
-rpo_status rpo_cuda_linear_logprob(rpo_context *context, float *sequence_logps, float *token_logps,
-                                   const void *hidden, const void *head, const int32_t *labels,
-                                   const int32_t *cu_seqlens, const rpo_linear_logprob_shape *shape,
-                                   void *workspace, size_t workspace_size);
-rpo_status rpo_cuda_linear_logprob_backward(rpo_context *context, void *grad_hidden, float *grad_head,
-                                            float *sequence_logps, const void *hidden, const void *head,
-                                            const int32_t *labels, const int32_t *cu_seqlens,
-                                            const float *grad_sequence_logps,
-                                            const rpo_linear_logprob_shape *shape, void *workspace,
-                                            size_t workspace_size);
-rpo_status rpo_cuda_linear_logprob_cache_size(rpo_context *context, size_t *bytes,
-                                              const rpo_linear_logprob_shape *shape);
+/* The ops; contracts and signatures: include/rpo. Arguments arrive checked, pointers are device memory. */
+extern __typeof__(rpo_prompt_similarity_workspace_size) rpo_cuda_prompt_similarity_workspace_size;
+extern __typeof__(rpo_prompt_similarity) rpo_cuda_prompt_similarity;
+extern __typeof__(rpo_contrast_weights) rpo_cuda_contrast_weights;
+extern __typeof__(rpo_contrast_loss_workspace_size) rpo_cuda_contrast_loss_workspace_size;
+extern __typeof__(rpo_contrast_loss) rpo_cuda_contrast_loss;
+extern __typeof__(rpo_logprob_gather_workspace_size) rpo_cuda_logprob_gather_workspace_size;
+extern __typeof__(rpo_logprob_gather) rpo_cuda_logprob_gather;
+extern __typeof__(rpo_logprob_gather_backward) rpo_cuda_logprob_gather_backward;
+extern __typeof__(rpo_linear_logprob_workspace_size) rpo_cuda_linear_logprob_workspace_size;
+extern __typeof__(rpo_linear_logprob) rpo_cuda_linear_logprob;
+extern __typeof__(rpo_linear_logprob_backward) rpo_cuda_linear_logprob_backward;
+extern __typeof__(rpo_linear_logprob_cache_size) rpo_cuda_linear_logprob_cache_size;
 
 #ifdef __cplusplus
 }

@@ -17,6 +17,8 @@
  */
 #include <cstdio>
 
+#include <cuda_runtime.h>
+
 #include "kernels/cuda/gemm.h"
 #include "kernels/cuda/linear_logprob_tile.h"
 #include "kernels/cuda/logprob_rows.h"
@@ -32,6 +34,8 @@ struct linear_job {
     const void *hidden, *head;
     void *grad_hidden; /* NULL where not asked for */
     float *grad_head;
+    bool accumulate_head;
+    float *logsumexp; /* of the forward; NULL where not asked for */
 };
 
 static int64_t least(int64_t a, int64_t b) {
@@ -65,6 +69,7 @@ static rpo_tile_job tile_job(const linear_job &job, const rpo_exp_store &store, 
     tile.labels = job.rows.labels;
     tile.scales = job.buffers.scales;
     tile.row_logps = job.buffers.row_logps;
+    tile.logsumexp = job.logsumexp;
     tile.rows = rows_from(job, first, count);
     tile.store = store;
     tile.vocab_size = job.shape->vocab_size;
@@ -117,15 +122,16 @@ static rpo_status multiply_grad_hidden(const linear_job &job, const void *grad_l
     return multiply(job, gemm);
 }
 
-/* grad_head += grad_logits^T hidden, for the same columns and the gathered rows. */
+/* grad_head (+)= grad_logits^T hidden, for the same columns and the gathered rows, which begin with compacted row
+ * `first`. */
 static rpo_status multiply_grad_head(const linear_job &job, const void *grad_logits, int64_t stride,
-                                     int64_t count, int64_t begin, int64_t columns) {
+                                     int64_t first, int64_t count, int64_t begin, int64_t columns) {
     rpo_gemm gemm = {};
     gemm.m = columns, gemm.n = job.shape->hidden_size, gemm.k = count;
     gemm.a = grad_logits, gemm.lda = stride, gemm.transpose_a = true;
     gemm.b = job.buffers.hidden, gemm.ldb = job.plan.hidden_stride;
     gemm.c = job.grad_head + begin * job.shape->hidden_size, gemm.ldc = job.shape->hidden_size;
-    gemm.beta = 1.0f;
+    gemm.beta = job.accumulate_head || first > 0 ? 1.0f : 0.0f;
     return multiply(job, gemm);
 }
 
@@ -171,7 +177,8 @@ static rpo_status consume_exps(const linear_job &job, const rpo_exp_store &store
         RPO_TRY(scatter(job, first + offset, rows));
     }
     if (job.grad_head != NULL)
-        RPO_TRY(multiply_grad_head(job, store.exps, plan.vocab_stride, count, 0, job.shape->vocab_size));
+        RPO_TRY(
+            multiply_grad_head(job, store.exps, plan.vocab_stride, first, count, 0, job.shape->vocab_size));
     return RPO_OK;
 }
 
@@ -208,7 +215,8 @@ static rpo_status recompute_tile(const linear_job &job, const rpo_tile_job &at, 
     if (job.grad_hidden != NULL)
         RPO_TRY(multiply_grad_hidden(job, gradient, job.plan.tile_columns, at.rows.count, begin, columns));
     if (job.grad_head != NULL)
-        RPO_TRY(multiply_grad_head(job, gradient, job.plan.tile_columns, at.rows.count, begin, columns));
+        RPO_TRY(multiply_grad_head(job, gradient, job.plan.tile_columns, at.rows.first, at.rows.count, begin,
+                                   columns));
     return RPO_OK;
 }
 
@@ -236,20 +244,21 @@ static void trace_plan(const rpo_linear_plan &plan, bool backward) {
             static_cast<long long>(plan.tile_columns), plan.recompute ? " recomputed" : "");
 }
 
-static linear_job job_of(rpo_context *context, const void *hidden, const void *head, const int32_t *labels,
-                         const int32_t *cu_seqlens, const rpo_linear_logprob_shape *shape, bool backward,
-                         void *workspace) {
+static linear_job job_of(rpo_context *context, const rpo_linear_logprob_saved *saved,
+                         const rpo_linear_logprob_inputs *inputs, const rpo_linear_logprob_shape *shape,
+                         bool backward, void *workspace) {
     linear_job job = {};
     job.context = context;
     job.shape = shape;
     job.plan = rpo_linear_plan_choose(rpo_cuda_state_of(context), shape, backward);
     if (rpo_cuda_state_of(context)->trace_launch)
         trace_plan(job.plan, backward);
-    (void)rpo_linear_plan_carve(&job.buffers, &job.plan, shape, backward, workspace);
-    job.cache = rpo_linear_plan_cache(&job.plan, shape);
-    job.rows = {labels, cu_seqlens, shape->rows, shape->num_sequences, shape->vocab_size, shape->reduction};
-    job.hidden = hidden;
-    job.head = head;
+    (void)rpo_linear_plan_lay_out(&job.buffers, &job.plan, shape, backward, workspace);
+    job.cache = rpo_linear_plan_cache(&job.plan, shape, saved->cache);
+    job.rows = {inputs->labels,       inputs->cu_seqlens, shape->rows,
+                shape->num_sequences, shape->vocab_size,  shape->reduction};
+    job.hidden = inputs->hidden;
+    job.head = inputs->head;
     return job;
 }
 
@@ -274,7 +283,7 @@ extern "C" rpo_status rpo_cuda_linear_logprob_workspace_size(rpo_context *contex
                                                              int backward) {
     const rpo_linear_plan plan = rpo_linear_plan_choose(rpo_cuda_state_of(context), shape, backward != 0);
     rpo_linear_buffers buffers;
-    *bytes = rpo_linear_plan_carve(&buffers, &plan, shape, backward != 0, NULL);
+    *bytes = rpo_linear_plan_lay_out(&buffers, &plan, shape, backward != 0, NULL);
     return RPO_OK;
 }
 
@@ -285,38 +294,62 @@ extern "C" rpo_status rpo_cuda_linear_logprob_cache_size(rpo_context *context, s
     return RPO_OK;
 }
 
-extern "C" rpo_status rpo_cuda_linear_logprob(rpo_context *context, float *sequence_logps, float *token_logps,
-                                              const void *hidden, const void *head, const int32_t *labels,
-                                              const int32_t *cu_seqlens,
+/* Ignored rows keep the 0, and rows beyond the capacity. */
+static rpo_status clear_logsumexp(const linear_job &job) {
+    return rpo_cuda_check(cudaMemsetAsync(job.logsumexp, 0,
+                                          static_cast<size_t>(job.rows.num_rows) * sizeof(float),
+                                          static_cast<cudaStream_t>(job.context->stream)),
+                          "linear_logprob: zeroing the log-sum-exp");
+}
+
+static rpo_status clear_grad_head(const linear_job &job) {
+    const size_t count =
+        static_cast<size_t>(job.shape->vocab_size) * static_cast<size_t>(job.shape->hidden_size);
+    return rpo_cuda_check(cudaMemsetAsync(job.grad_head, 0, count * sizeof(float),
+                                          static_cast<cudaStream_t>(job.context->stream)),
+                          "linear_logprob_backward: zeroing the head's gradient");
+}
+
+extern "C" rpo_status rpo_cuda_linear_logprob(rpo_context *context, const rpo_linear_logprob_outputs *outputs,
+                                              const rpo_linear_logprob_saved *saved,
+                                              const rpo_linear_logprob_inputs *inputs,
                                               const rpo_linear_logprob_shape *shape, void *workspace,
                                               size_t workspace_size) {
     (void)workspace_size;
-    linear_job job = job_of(context, hidden, head, labels, cu_seqlens, shape, false, workspace);
-    if (token_logps != NULL)
-        job.buffers.row_logps = token_logps;
+    linear_job job = job_of(context, saved, inputs, shape, false, workspace);
+    job.logsumexp = saved->logsumexp;
+    if (outputs->token_logps != NULL)
+        job.buffers.row_logps = outputs->token_logps;
     if (shape->rows > 0) {
+        if (job.logsumexp != NULL)
+            RPO_TRY(clear_logsumexp(job));
         RPO_TRY(compact(job));
         RPO_TRY(run_forward(job, 0, job.plan.cached_rows, &job.cache));
         RPO_TRY(run_forward(job, job.plan.cached_rows, job.plan.capacity, NULL));
     }
-    return rpo_cuda_rows_reduce(context, sequence_logps, &job.rows, job.buffers.row_logps);
+    return rpo_cuda_rows_reduce(context, outputs->sequence_logps, &job.rows, job.buffers.row_logps);
 }
 
-extern "C" rpo_status rpo_cuda_linear_logprob_backward(
-    rpo_context *context, void *grad_hidden, float *grad_head, float *sequence_logps, const void *hidden,
-    const void *head, const int32_t *labels, const int32_t *cu_seqlens, const float *grad_sequence_logps,
-    const rpo_linear_logprob_shape *shape, void *workspace, size_t workspace_size) {
+extern "C" rpo_status rpo_cuda_linear_logprob_backward(rpo_context *context,
+                                                       const rpo_linear_logprob_gradients *gradients,
+                                                       const rpo_linear_logprob_saved *saved,
+                                                       const rpo_linear_logprob_inputs *inputs,
+                                                       const rpo_linear_logprob_shape *shape, void *workspace,
+                                                       size_t workspace_size) {
     (void)workspace_size;
-    linear_job job = job_of(context, hidden, head, labels, cu_seqlens, shape, true, workspace);
-    job.grad_hidden = grad_hidden;
-    job.grad_head = grad_head;
+    linear_job job = job_of(context, saved, inputs, shape, true, workspace);
+    job.grad_hidden = gradients->grad_hidden;
+    job.grad_head = gradients->grad_head;
+    job.accumulate_head = gradients->accumulate_head != 0;
     if (shape->rows > 0) {
         const int64_t cached = job.plan.cached_rows, capacity = job.plan.capacity;
-        RPO_TRY(prepare_backward(job, grad_sequence_logps));
+        RPO_TRY(prepare_backward(job, inputs->grad_sequence_logps));
         RPO_TRY(run_cached(job, 0, cached));
         RPO_TRY(job.plan.recompute ? run_recomputed(job, cached, capacity) : run_kept(job, cached, capacity));
+    } else if (job.grad_head != NULL && !job.accumulate_head) {
+        RPO_TRY(clear_grad_head(job));
     }
-    if (sequence_logps == NULL)
+    if (gradients->sequence_logps == NULL)
         return RPO_OK;
-    return rpo_cuda_rows_reduce(context, sequence_logps, &job.rows, job.buffers.row_logps);
+    return rpo_cuda_rows_reduce(context, gradients->sequence_logps, &job.rows, job.buffers.row_logps);
 }

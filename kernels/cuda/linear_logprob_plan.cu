@@ -68,8 +68,6 @@ static int64_t rows_kept(const rpo_linear_logprob_shape *shape, const rpo_linear
 
 /* Rows that fit into a cache of `bytes`. Parts of the cache start aligned, so a division is only near. */
 static int64_t rows_in_cache(const rpo_linear_plan *plan, const rpo_linear_logprob_shape *shape) {
-    if (shape->cache == NULL)
-        return 0;
     const size_t row_bytes = sizeof(rpo_row_state) + static_cast<size_t>(plan->num_tiles) * sizeof(float) +
                              static_cast<size_t>(plan->vocab_stride) * element_size(shape);
     int64_t rows = static_cast<int64_t>(shape->cache_bytes / row_bytes);
@@ -121,40 +119,29 @@ extern "C" rpo_linear_plan rpo_linear_plan_choose(const rpo_cuda_state *state,
     return plan;
 }
 
-/* Hands out parts of a buffer, or adds up their sizes when there is none. */
-struct carver {
-    char *base;
-    size_t used;
+template <typename T> static void take(rpo_bump *from, T **part, int64_t count) {
+    *part = static_cast<T *>(rpo_bump_take(from, count, sizeof(T)));
+}
 
-    template <typename T> void take(T **part, int64_t count, size_t size) {
-        *part = base != NULL && count > 0 ? reinterpret_cast<T *>(base + used) : NULL;
-        used += rpo_cuda_align(static_cast<size_t>(count) * size);
-    }
-    void take(void **part, int64_t count, size_t size) {
-        *part = base != NULL && count > 0 ? base + used : NULL;
-        used += rpo_cuda_align(static_cast<size_t>(count) * size);
-    }
-};
-
-static void take_store(carver *from, rpo_exp_store *store, const rpo_linear_plan *plan,
+static void take_store(rpo_bump *from, rpo_exp_store *store, const rpo_linear_plan *plan,
                        const rpo_linear_logprob_shape *shape, int64_t rows, bool keep) {
-    from->take(&store->states, rows, sizeof *store->states);
-    from->take(&store->shifts, keep ? rows * plan->num_tiles : 0, sizeof *store->shifts);
-    from->take(&store->exps, keep ? rows * plan->vocab_stride : 0, element_size(shape));
+    take(from, &store->states, rows);
+    take(from, &store->shifts, keep ? rows * plan->num_tiles : 0);
+    store->exps = rpo_bump_take(from, keep ? rows * plan->vocab_stride : 0, element_size(shape));
 }
 
 extern "C" size_t rpo_linear_cache_bytes(const rpo_linear_plan *plan, const rpo_linear_logprob_shape *shape,
                                          int64_t rows) {
     rpo_exp_store store;
-    carver sizes = {NULL, 0};
+    rpo_bump sizes = rpo_bump_from(NULL);
     take_store(&sizes, &store, plan, shape, rows, true);
-    return sizes.used;
+    return rpo_bump_size(&sizes);
 }
 
 extern "C" rpo_exp_store rpo_linear_plan_cache(const rpo_linear_plan *plan,
-                                               const rpo_linear_logprob_shape *shape) {
+                                               const rpo_linear_logprob_shape *shape, void *cache) {
     rpo_exp_store store = {};
-    carver from = {static_cast<char *>(shape->cache), 0};
+    rpo_bump from = rpo_bump_from(cache);
     if (plan->cached_rows > 0)
         take_store(&from, &store, plan, shape, plan->cached_rows, true);
     return store;
@@ -162,32 +149,33 @@ extern "C" rpo_exp_store rpo_linear_plan_cache(const rpo_linear_plan *plan,
 
 /* cuBLASLt wants its full workspace only where memory is no object. */
 static size_t gemm_bytes_of(const rpo_linear_logprob_shape *shape) {
-    const size_t quarter = rpo_cuda_align(shape->chunk_bytes / 4 + 1);
+    const size_t quarter = rpo_bump_align(shape->chunk_bytes / 4 + 1);
     return shape->chunk_bytes > 0 && quarter < RPO_GEMM_WORKSPACE ? quarter : size_t{RPO_GEMM_WORKSPACE};
 }
 
-extern "C" size_t rpo_linear_plan_carve(rpo_linear_buffers *buffers, const rpo_linear_plan *plan,
-                                        const rpo_linear_logprob_shape *shape, bool backward,
-                                        void *workspace) {
+extern "C" size_t rpo_linear_plan_lay_out(rpo_linear_buffers *buffers, const rpo_linear_plan *plan,
+                                          const rpo_linear_logprob_shape *shape, bool backward,
+                                          void *workspace) {
     *buffers = {};
     if (plan->capacity == 0)
         return 0;
     const size_t size = element_size(shape);
     /* The caller's workspace is aligned to 64 bytes; the parts start on multiples of 256. */
-    const uintptr_t start = rpo_cuda_align(reinterpret_cast<uintptr_t>(workspace));
-    carver from = {workspace != NULL ? reinterpret_cast<char *>(start) : NULL, 0};
+    const uintptr_t start = rpo_bump_align(reinterpret_cast<uintptr_t>(workspace));
+    rpo_bump from = rpo_bump_from(workspace != NULL ? reinterpret_cast<void *>(start) : NULL);
     const bool all_cached = backward && plan->cached_rows == plan->capacity;
     const bool keep = backward && !plan->recompute && !all_cached;
     buffers->gemm_bytes = gemm_bytes_of(shape);
-    from.take(&buffers->gemm, static_cast<int64_t>(buffers->gemm_bytes), 1);
-    from.take(&buffers->logits, all_cached ? 0 : plan->chunk_rows * plan->tile_columns, sizeof(float));
-    from.take(&buffers->grad_logits, plan->recompute ? plan->chunk_rows * plan->tile_columns : 0, size);
-    from.take(&buffers->hidden, plan->sweep_rows * plan->hidden_stride, size);
-    from.take(&buffers->grad_hidden, backward ? plan->chunk_rows * plan->hidden_stride : 0, sizeof(float));
+    buffers->gemm = rpo_bump_take(&from, static_cast<int64_t>(buffers->gemm_bytes), 1);
+    take(&from, &buffers->logits, all_cached ? 0 : plan->chunk_rows * plan->tile_columns);
+    buffers->grad_logits =
+        rpo_bump_take(&from, plan->recompute ? plan->chunk_rows * plan->tile_columns : 0, size);
+    buffers->hidden = rpo_bump_take(&from, plan->sweep_rows * plan->hidden_stride, size);
+    take(&from, &buffers->grad_hidden, backward ? plan->chunk_rows * plan->hidden_stride : 0);
     take_store(&from, &buffers->store, plan, shape, all_cached ? 0 : plan->sweep_rows, keep);
-    from.take(&buffers->row_logps, shape->rows, sizeof(float));
-    from.take(&buffers->scales, backward ? shape->rows : 0, sizeof(float));
-    from.take(&buffers->valid, plan->capacity, sizeof(int32_t));
-    from.take(&buffers->num_valid, 1, sizeof(int32_t));
-    return from.used + 256 - 64;
+    take(&from, &buffers->row_logps, shape->rows);
+    take(&from, &buffers->scales, backward ? shape->rows : 0);
+    take(&from, &buffers->valid, plan->capacity);
+    take(&from, &buffers->num_valid, 1);
+    return rpo_bump_size(&from) + RPO_BUMP_ALIGNMENT - 64;
 }

@@ -58,12 +58,13 @@ extern "C" {
 rpo_linear_plan rpo_linear_plan_choose(const rpo_cuda_state *state, const rpo_linear_logprob_shape *shape,
                                        bool backward);
 
-/* Carves `workspace` (NULL to learn the size alone) and returns the bytes needed. */
-size_t rpo_linear_plan_carve(rpo_linear_buffers *buffers, const rpo_linear_plan *plan,
-                             const rpo_linear_logprob_shape *shape, bool backward, void *workspace);
+/* Lays the buffers out in `workspace` (NULL to learn the size alone) and returns the bytes needed. */
+size_t rpo_linear_plan_lay_out(rpo_linear_buffers *buffers, const rpo_linear_plan *plan,
+                               const rpo_linear_logprob_shape *shape, bool backward, void *workspace);
 
 /* The caller's cache, laid out for plan->cached_rows rows. */
-rpo_exp_store rpo_linear_plan_cache(const rpo_linear_plan *plan, const rpo_linear_logprob_shape *shape);
+rpo_exp_store rpo_linear_plan_cache(const rpo_linear_plan *plan, const rpo_linear_logprob_shape *shape,
+                                    void *cache);
 
 /* Bytes of a cache for `rows` rows. */
 size_t rpo_linear_cache_bytes(const rpo_linear_plan *plan, const rpo_linear_logprob_shape *shape,

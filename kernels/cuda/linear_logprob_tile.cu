@@ -70,8 +70,11 @@ __device__ static void merge_tile(const rpo_tile_job &job, const tile_range &til
     state.maximum = merged.maximum;
     state.sum = merged.sum;
     job.store.states[i] = state;
-    if (tile.is_last)
-        job.row_logps[t] = rpo_lse_logp(merged, state.label_logit);
+    if (!tile.is_last)
+        return;
+    job.row_logps[t] = rpo_lse_logp(merged, state.label_logit);
+    if (job.logsumexp != NULL)
+        job.logsumexp[t] = merged.maximum + logf(merged.sum);
 }
 
 /* Grid: a block a row, 16 columns a thread. Shared: 256 bytes. Reads the tile once; writes a state a row and,

@@ -12,6 +12,7 @@ typedef struct rpo_tile_job {
     const int32_t *labels;
     const float *scales; /* [rows]; NULL in the forward */
     float *row_logps;    /* [rows] */
+    float *logsumexp;    /* [rows], written by the forward; or NULL */
     rpo_compacted rows;  /* the rows at hand */
     rpo_exp_store store; /* of these rows */
     int64_t vocab_size, vocab_stride, num_tiles, tile_columns;

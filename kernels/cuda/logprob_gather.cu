@@ -119,26 +119,28 @@ static rpo_launch_choice launch_of(const char *name, const gather_plan &plan) {
     return {name, dim3(static_cast<unsigned>(plan.blocks)), dim3(static_cast<unsigned>(plan.threads)), 0};
 }
 
-static rpo_cuda_rows rows_of(const rpo_logprob_shape *shape, const int32_t *labels,
-                             const int32_t *cu_seqlens) {
-    return {labels, cu_seqlens, shape->rows, shape->num_sequences, shape->vocab_size, shape->reduction};
+static rpo_cuda_rows rows_of(const rpo_logprob_shape *shape, const rpo_logprob_inputs *inputs) {
+    return {inputs->labels,       inputs->cu_seqlens, shape->rows,
+            shape->num_sequences, shape->vocab_size,  shape->reduction};
 }
 
 /* The forward keeps a log-prob for each row (unless the caller takes them), the backward a scale. */
 extern "C" rpo_status rpo_cuda_logprob_gather_workspace_size(rpo_context *context, size_t *bytes,
                                                              const rpo_logprob_shape *shape) {
     (void)context;
-    *bytes = static_cast<size_t>(shape->rows) * sizeof(float);
+    rpo_bump sizes = rpo_bump_from(NULL);
+    (void)rpo_bump_take(&sizes, shape->rows, sizeof(float));
+    *bytes = rpo_bump_size(&sizes);
     return RPO_OK;
 }
 
-extern "C" rpo_status rpo_cuda_logprob_gather(rpo_context *context, float *sequence_logps, float *token_logps,
-                                              float *logsumexp, const void *logits, const int32_t *labels,
-                                              const int32_t *cu_seqlens, const rpo_logprob_shape *shape,
-                                              void *workspace, size_t workspace_size) {
+extern "C" rpo_status rpo_cuda_logprob_gather(rpo_context *context, const rpo_logprob_outputs *outputs,
+                                              const rpo_logprob_inputs *inputs,
+                                              const rpo_logprob_shape *shape, void *workspace,
+                                              size_t workspace_size) {
     (void)workspace_size;
-    const rpo_cuda_rows rows = rows_of(shape, labels, cu_seqlens);
-    float *row_logps = token_logps != NULL ? token_logps : static_cast<float *>(workspace);
+    const rpo_cuda_rows rows = rows_of(shape, inputs);
+    float *row_logps = outputs->token_logps != NULL ? outputs->token_logps : static_cast<float *>(workspace);
     if (shape->rows > 0) {
         const gather_plan plan = choose_gather(shape);
         RPO_TRY(rpo_with_dtype(shape->dtype, [&](auto tag) {
@@ -146,32 +148,31 @@ extern "C" rpo_status rpo_cuda_logprob_gather(rpo_context *context, float *seque
             return rpo_launch(context, launch_of("logprob_gather", plan),
                               plan.block_per_row ? logprob_gather_kernel<T, true>
                                                  : logprob_gather_kernel<T, false>,
-                              row_logps, logsumexp, static_cast<const T *>(logits), labels, shape->rows,
-                              shape->vocab_size, shape->row_stride);
+                              row_logps, outputs->logsumexp, static_cast<const T *>(inputs->logits),
+                              inputs->labels, shape->rows, shape->vocab_size, shape->row_stride);
         }));
     }
-    return rpo_cuda_rows_reduce(context, sequence_logps, &rows, row_logps);
+    return rpo_cuda_rows_reduce(context, outputs->sequence_logps, &rows, row_logps);
 }
 
 extern "C" rpo_status rpo_cuda_logprob_gather_backward(rpo_context *context, void *grad_logits,
-                                                       const void *logits, const float *logsumexp,
-                                                       const int32_t *labels, const int32_t *cu_seqlens,
-                                                       const float *grad_sequence_logps,
+                                                       const rpo_logprob_inputs *inputs,
                                                        const rpo_logprob_shape *shape, void *workspace,
                                                        size_t workspace_size) {
     (void)workspace_size;
     if (shape->rows == 0)
         return RPO_OK;
-    const rpo_cuda_rows rows = rows_of(shape, labels, cu_seqlens);
+    const rpo_cuda_rows rows = rows_of(shape, inputs);
     float *scales = static_cast<float *>(workspace);
-    RPO_TRY(rpo_cuda_rows_scales(context, scales, &rows, grad_sequence_logps, NULL, 0));
+    RPO_TRY(rpo_cuda_rows_scales(context, scales, &rows, inputs->grad_sequence_logps, NULL, 0));
     const gather_plan plan = choose_gather(shape);
     return rpo_with_dtype(shape->dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         return rpo_launch(context, launch_of("logprob_gather_backward", plan),
                           plan.block_per_row ? logprob_gather_backward_kernel<T, true>
                                              : logprob_gather_backward_kernel<T, false>,
-                          static_cast<T *>(grad_logits), static_cast<const T *>(logits), logsumexp, scales,
-                          labels, shape->rows, shape->vocab_size, shape->row_stride);
+                          static_cast<T *>(grad_logits), static_cast<const T *>(inputs->logits),
+                          inputs->logsumexp, scales, inputs->labels, shape->rows, shape->vocab_size,
+                          shape->row_stride);
     });
 }

@@ -28,11 +28,6 @@ rpo_status rpo_cuda_rows_scales(rpo_context *context, float *scales, const rpo_c
 rpo_status rpo_cuda_rows_reduce(rpo_context *context, float *sequence_logps, const rpo_cuda_rows *rows,
                                 const float *row_logps);
 
-/* Next multiple of 256: parts of a workspace start where any vector access and cuBLASLt are content. */
-static inline size_t rpo_cuda_align(size_t bytes) {
-    return (bytes + 255) & ~(size_t)255;
-}
-
 #ifdef __cplusplus
 }
 #endif

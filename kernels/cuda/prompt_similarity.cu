@@ -97,17 +97,18 @@ rpo_status launch_inverse_norms(rpo_context *context, float *inverse_first, floa
 
 template <typename T>
 rpo_status launch_similarity(rpo_context *context, float *similarity, const float *inverse_rows,
-                             const float *inverse_columns, const void *chosen, const void *rejected,
-                             int64_t m, int64_t n, int64_t dim) {
+                             const float *inverse_columns, const rpo_similarity_inputs *inputs) {
+    const int64_t m = inputs->m, n = inputs->n;
     tile_operands<T> operands = {};
-    operands.rows = static_cast<const T *>(chosen);
-    operands.columns = static_cast<const T *>(rejected);
+    operands.rows = static_cast<const T *>(inputs->chosen_embeddings);
+    operands.columns = static_cast<const T *>(inputs->rejected_embeddings);
     operands.inverse_rows = inverse_rows;
     operands.inverse_columns = inverse_columns;
     operands.row_count = m;
     operands.column_count = n;
-    operands.dim = dim;
-    operands.aligned = rows_are_aligned<T>(chosen, dim) && rows_are_aligned<T>(rejected, dim);
+    operands.dim = inputs->dim;
+    operands.aligned = rows_are_aligned<T>(inputs->chosen_embeddings, inputs->dim) &&
+                       rows_are_aligned<T>(inputs->rejected_embeddings, inputs->dim);
     const int64_t row_tiles = (m + kTile - 1) / kTile, column_tiles = (n + kTile - 1) / kTile;
     if (row_tiles > INT32_MAX / column_tiles)
         return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT,
@@ -140,42 +141,49 @@ rpo_status rpo_cuda_inverse_norms(rpo_context *context, float *inverse_chosen, f
     }
 }
 
-extern "C" rpo_status rpo_cuda_prompt_similarity_workspace_size(rpo_context *context, size_t *bytes,
-                                                                int64_t m, int64_t n, int64_t dim,
-                                                                rpo_dtype dtype) {
-    (void)context, (void)dim, (void)dtype;
-    *bytes = 0;
-    if (m > 0 && n > 0) {
-        contrast_carve<float>(NULL, bytes, m);
-        contrast_carve<float>(NULL, bytes, n);
+/* 1 / |e_i| and 1 / |f_j|. */
+struct similarity_workspace {
+    float *inverse_rows, *inverse_columns; /* [m], [n] */
+    size_t bytes;
+};
+
+static similarity_workspace lay_out(void *memory, const rpo_similarity_inputs *inputs) {
+    rpo_bump from = rpo_bump_from(memory);
+    similarity_workspace workspace = {};
+    if (inputs->m > 0 && inputs->n > 0) {
+        workspace.inverse_rows = contrast_take<float>(&from, inputs->m);
+        workspace.inverse_columns = contrast_take<float>(&from, inputs->n);
     }
+    workspace.bytes = rpo_bump_size(&from);
+    return workspace;
+}
+
+extern "C" rpo_status rpo_cuda_prompt_similarity_workspace_size(rpo_context *context, size_t *bytes,
+                                                                const rpo_similarity_inputs *inputs) {
+    (void)context;
+    *bytes = lay_out(NULL, inputs).bytes;
     return RPO_OK;
 }
 
 extern "C" rpo_status rpo_cuda_prompt_similarity(rpo_context *context, float *similarity,
-                                                 const void *chosen_embeddings,
-                                                 const void *rejected_embeddings, int64_t m, int64_t n,
-                                                 int64_t dim, rpo_dtype dtype, void *workspace,
+                                                 const rpo_similarity_inputs *inputs, void *workspace,
                                                  size_t workspace_size) {
     (void)workspace_size;
-    if (m == 0 || n == 0)
+    if (inputs->m == 0 || inputs->n == 0)
         return RPO_OK;
-    size_t offset = 0;
-    float *inverse_rows = contrast_carve<float>(workspace, &offset, m);
-    float *inverse_columns = contrast_carve<float>(workspace, &offset, n);
-    if (chosen_embeddings == rejected_embeddings && m == n)
-        inverse_columns = inverse_rows;
-    RPO_TRY(rpo_cuda_inverse_norms(context, inverse_rows, inverse_columns, chosen_embeddings,
-                                   rejected_embeddings, m, n, dim, dtype));
-    switch (dtype) {
+    const similarity_workspace layout = lay_out(workspace, inputs);
+    const bool same = inputs->chosen_embeddings == inputs->rejected_embeddings && inputs->m == inputs->n;
+    float *inverse_rows = layout.inverse_rows;
+    float *inverse_columns = same ? layout.inverse_rows : layout.inverse_columns;
+    RPO_TRY(rpo_cuda_inverse_norms(context, inverse_rows, inverse_columns, inputs->chosen_embeddings,
+                                   inputs->rejected_embeddings, inputs->m, inputs->n, inputs->dim,
+                                   inputs->dtype));
+    switch (inputs->dtype) {
     case RPO_BFLOAT16:
-        return launch_similarity<__nv_bfloat16>(context, similarity, inverse_rows, inverse_columns,
-                                                chosen_embeddings, rejected_embeddings, m, n, dim);
+        return launch_similarity<__nv_bfloat16>(context, similarity, inverse_rows, inverse_columns, inputs);
     case RPO_FLOAT16:
-        return launch_similarity<__half>(context, similarity, inverse_rows, inverse_columns,
-                                         chosen_embeddings, rejected_embeddings, m, n, dim);
+        return launch_similarity<__half>(context, similarity, inverse_rows, inverse_columns, inputs);
     default:
-        return launch_similarity<float>(context, similarity, inverse_rows, inverse_columns, chosen_embeddings,
-                                        rejected_embeddings, m, n, dim);
+        return launch_similarity<float>(context, similarity, inverse_rows, inverse_columns, inputs);
     }
 }

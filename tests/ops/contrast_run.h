@@ -109,9 +109,11 @@ static inline void contrast_data_round(contrast_data *data, rpo_dtype dtype) {
 
 /* ---- the inputs where the op can read them ---- */
 
+enum { CONTRAST_PLACES = 8 };
+
 typedef struct contrast_placed {
     rpo_contrast_inputs inputs;
-    void *memory[6]; /* of the device; all NULL on the CPU, which reads the data themselves */
+    void *memory[CONTRAST_PLACES]; /* of the device; all NULL on the CPU, which reads the data themselves */
 } contrast_placed;
 
 static inline void *contrast_upload(void **memory, const void *host, size_t bytes, size_t misaligned) {
@@ -149,6 +151,9 @@ static inline contrast_placed contrast_place(const rpo_context *context, const c
     inputs->policy_rejected_logps = contrast_upload(&memory[1], data->rejected, columns, 0);
     inputs->reference_chosen_logps = contrast_upload(&memory[2], data->reference_chosen, rows, 0);
     inputs->reference_rejected_logps = contrast_upload(&memory[3], data->reference_rejected, columns, 0);
+    const size_t bounds = (size_t)(data->inputs.num_blocks + 1) * sizeof(int32_t);
+    inputs->chosen_bounds = contrast_upload(&memory[6], data->inputs.chosen_bounds, bounds, 0);
+    inputs->rejected_bounds = contrast_upload(&memory[7], data->inputs.rejected_bounds, bounds, 0);
     if (data->chosen_embeddings == NULL)
         return placed;
     inputs->chosen_embeddings =
@@ -161,7 +166,7 @@ static inline contrast_placed contrast_place(const rpo_context *context, const c
 }
 
 static inline void contrast_placed_free(contrast_placed *placed) {
-    for (int k = 0; k < 6; ++k)
+    for (int k = 0; k < CONTRAST_PLACES; ++k)
         if (placed->memory[k] != NULL)
             device_memory_table()->release(placed->memory[k]);
     *placed = (contrast_placed){0};

@@ -127,11 +127,22 @@ static inline void gather_check_inputs(gather_run *run) {
     scratch_check(&run->workspace, "workspace");
 }
 
+static inline rpo_logprob_inputs gather_inputs(const gather_run *run, bool with_logsumexp) {
+    return (rpo_logprob_inputs){.struct_size = sizeof(rpo_logprob_inputs),
+                                .logits = buffer_device(&run->logits),
+                                .labels = buffer_device(&run->labels),
+                                .cu_seqlens = buffer_device(&run->cu_seqlens),
+                                .logsumexp = with_logsumexp ? buffer_device(&run->logsumexp) : NULL,
+                                .grad_sequence_logps = buffer_device(&run->coef)};
+}
+
 static inline void gather_forward(gather_run *run) {
-    cr_assert_eq(rpo_logprob_gather(run->context, buffer_device(&run->sequence_logps),
-                                    buffer_device(&run->token_logps), buffer_device(&run->logsumexp),
-                                    buffer_device(&run->logits), buffer_device(&run->labels),
-                                    buffer_device(&run->cu_seqlens), &run->shape,
+    const rpo_logprob_inputs inputs = gather_inputs(run, false);
+    const rpo_logprob_outputs outputs = {.struct_size = sizeof outputs,
+                                         .sequence_logps = buffer_device(&run->sequence_logps),
+                                         .token_logps = buffer_device(&run->token_logps),
+                                         .logsumexp = buffer_device(&run->logsumexp)};
+    cr_assert_eq(rpo_logprob_gather(run->context, &outputs, &inputs, &run->shape,
                                     scratch_device(&run->workspace), run->workspace.bytes),
                  RPO_OK, "%s: %s", run->name, rpo_last_error());
     buffer_pull(&run->sequence_logps, "sequence_logps");
@@ -142,11 +153,9 @@ static inline void gather_forward(gather_run *run) {
 
 /* `gradient` may be the run's logits. */
 static inline void gather_backward(gather_run *run, device_buffer *gradient, bool with_logsumexp) {
-    cr_assert_eq(rpo_logprob_gather_backward(
-                     run->context, buffer_device(gradient), buffer_device(&run->logits),
-                     with_logsumexp ? buffer_device(&run->logsumexp) : NULL, buffer_device(&run->labels),
-                     buffer_device(&run->cu_seqlens), buffer_device(&run->coef), &run->shape,
-                     scratch_device(&run->workspace), run->workspace.bytes),
+    const rpo_logprob_inputs inputs = gather_inputs(run, with_logsumexp);
+    cr_assert_eq(rpo_logprob_gather_backward(run->context, buffer_device(gradient), &inputs, &run->shape,
+                                             scratch_device(&run->workspace), run->workspace.bytes),
                  RPO_OK, "%s: %s", run->name, rpo_last_error());
     buffer_pull(gradient, "gradient");
     buffer_check(&run->logsumexp, "logsumexp");

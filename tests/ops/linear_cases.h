@@ -71,7 +71,9 @@ typedef enum cache_kind { CACHE_NONE, CACHE_ALL, CACHE_MOST, CACHE_THIRD, CACHE_
  * the rows, few enough that an accelerator computes them twice instead. */
 typedef enum chunk_kind { CHUNK_OWN, CHUNK_ALL, CHUNK_SIXTH } chunk_kind;
 
-enum { NO_GRAD_HEAD = 1, NO_GRAD_HIDDEN = 2, NO_LOGPS = 4 }; /* outputs of the backward that are NULL */
+/* Outputs of the backward that are NULL; a gradient of the head that overwrites NaN instead of being added; a forward
+ * that leaves its log-sum-exp to the backward. */
+enum { NO_GRAD_HEAD = 1, NO_GRAD_HIDDEN = 2, NO_LOGPS = 4, OVERWRITE_HEAD = 8, SAVE_LOGSUMEXP = 16 };
 
 typedef struct linear_variant {
     const char *name;
@@ -79,7 +81,7 @@ typedef struct linear_variant {
     chunk_kind chunk;
     cache_kind cache;
     bool frozen_head;
-    int without;
+    int flags;
 } linear_variant;
 
 /* The first is the case as it stands, the second what a costly case is run with. */
@@ -99,6 +101,12 @@ static const linear_variant linear_variants[] = {
     {"frozen head, cached", HINT_EXACT, CHUNK_OWN, CACHE_ALL, true, 0},
     {"no gradient of the head", HINT_NONE, CHUNK_OWN, CACHE_NONE, false, NO_GRAD_HEAD | NO_LOGPS},
     {"no gradient of hidden", HINT_NONE, CHUNK_OWN, CACHE_NONE, false, NO_GRAD_HIDDEN},
+    {"log-sum-exp saved", HINT_NONE, CHUNK_OWN, CACHE_NONE, false, SAVE_LOGSUMEXP},
+    {"log-sum-exp saved, cached", HINT_EXACT, CHUNK_OWN, CACHE_ALL, false, SAVE_LOGSUMEXP},
+    {"head overwritten", HINT_NONE, CHUNK_OWN, CACHE_NONE, false, OVERWRITE_HEAD},
+    {"head overwritten, cached in part", HINT_EXACT, CHUNK_OWN, CACHE_MOST, false, OVERWRITE_HEAD},
+    {"head overwritten, cached in part, the rest recomputed", HINT_EXACT, CHUNK_SIXTH, CACHE_THIRD, false,
+     OVERWRITE_HEAD | SAVE_LOGSUMEXP},
 };
 
 enum { LINEAR_VARIANTS = sizeof linear_variants / sizeof linear_variants[0] };
@@ -107,12 +115,13 @@ enum { LINEAR_VARIANTS = sizeof linear_variants / sizeof linear_variants[0] };
 
 typedef struct linear_run {
     rpo_context *context;
-    device_buffer hidden, head, grad_hidden, grad_head, sequence_logps, token_logps;
+    device_buffer hidden, head, grad_hidden, grad_head, sequence_logps, token_logps, logsumexp;
     device_buffer labels, cu_seqlens, coef;
     device_scratch workspace, backward_workspace, cache;
     rpo_linear_logprob_shape shape;
+    rpo_linear_logprob_saved saved;
     packed batch;
-    int without;
+    int flags;
     const char *name, *variant;
 } linear_run;
 
@@ -140,17 +149,20 @@ static inline void linear_make_cache(linear_run *run, cache_kind kind) {
     else
         bytes = kind == CACHE_ALL ? bytes : kind == CACHE_MOST ? bytes * 2 / 3 : bytes / 3;
     run->cache = scratch_new(run->context, bytes);
-    run->shape.cache = scratch_device(&run->cache);
+    run->saved.cache = scratch_device(&run->cache);
     run->shape.cache_bytes = bytes;
 }
 
-/* Ignored rows of hidden keep their NaN; grad_head holds what the gradient is added to. */
+/* Ignored rows of hidden keep their NaN, and so does a grad_head that is overwritten; else it holds what the gradient
+ * is added to. */
 static inline void linear_fill(linear_run *run, float head_scale, uint64_t seed) {
     const int64_t hidden_size = run->shape.hidden_size;
     uint64_t state = seed;
     for (int64_t i = 0; i < run->shape.vocab_size * hidden_size; ++i) {
         buffer_set(&run->head, i, test_uniform(&state, head_scale));
-        buffer_set(&run->grad_head, i, test_uniform(&state, 0.25f));
+        const float start = test_uniform(&state, 0.25f);
+        if (!(run->flags & OVERWRITE_HEAD))
+            buffer_set(&run->grad_head, i, start);
     }
     for (int64_t i = 0; i < run->shape.rows * hidden_size; ++i) {
         const float value = test_uniform(&state, 1.0f);
@@ -184,7 +196,8 @@ static inline linear_run linear_run_new(const linear_case *one, const linear_var
     linear_run run = {
         .context = context,
         .batch = packed_new(one->rows, one->num_sequences, one->vocab_size, one->mask, one->coef_scale, seed),
-        .without = variant->without | (variant->frozen_head ? NO_GRAD_HEAD : 0),
+        .saved = RPO_LINEAR_LOGPROB_SAVED_INIT,
+        .flags = variant->flags | (variant->frozen_head ? NO_GRAD_HEAD : 0),
         .name = one->name,
         .variant = variant->name};
     run.shape = (rpo_linear_logprob_shape){.struct_size = sizeof run.shape,
@@ -203,6 +216,9 @@ static inline linear_run linear_run_new(const linear_case *one, const linear_var
     run.grad_head = buffer_new(context, head_size, RPO_FLOAT32, 4);
     run.sequence_logps = buffer_new(context, one->num_sequences, RPO_FLOAT32, 4);
     run.token_logps = buffer_new(context, one->rows, RPO_FLOAT32, 4);
+    run.logsumexp = buffer_new(context, one->rows, RPO_FLOAT32, 4);
+    if (run.flags & SAVE_LOGSUMEXP)
+        run.saved.logsumexp = buffer_device(&run.logsumexp);
     run.labels = buffer_of_ints(context, run.batch.labels, one->rows);
     run.cu_seqlens = buffer_of_ints(context, run.batch.cu_seqlens, one->num_sequences + 1);
     run.coef = buffer_of_floats(context, run.batch.coef, one->num_sequences);
@@ -213,9 +229,9 @@ static inline linear_run linear_run_new(const linear_case *one, const linear_var
 }
 
 static inline void linear_run_free(linear_run *run) {
-    device_buffer *buffers[] = {&run->hidden,    &run->head,           &run->grad_hidden,
-                                &run->grad_head, &run->sequence_logps, &run->token_logps,
-                                &run->labels,    &run->cu_seqlens,     &run->coef};
+    device_buffer *buffers[] = {&run->hidden,         &run->head,        &run->grad_hidden, &run->grad_head,
+                                &run->sequence_logps, &run->token_logps, &run->labels,      &run->cu_seqlens,
+                                &run->coef,           &run->logsumexp};
     for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; ++i)
         buffer_free(buffers[i]);
     scratch_free(&run->workspace);
@@ -229,6 +245,7 @@ static inline void linear_pull(linear_run *run) {
     buffer_pull(&run->token_logps, "token_logps");
     buffer_pull(&run->grad_hidden, "grad_hidden");
     buffer_pull(&run->grad_head, "grad_head");
+    buffer_pull(&run->logsumexp, "logsumexp");
     buffer_check(&run->hidden, "hidden");
     buffer_check(&run->head, "head");
     buffer_check(&run->labels, "labels");
@@ -240,25 +257,38 @@ static inline void linear_pull(linear_run *run) {
         scratch_check(&run->cache, "cache");
 }
 
+static inline rpo_linear_logprob_inputs linear_inputs(const linear_run *run) {
+    return (rpo_linear_logprob_inputs){.struct_size = sizeof(rpo_linear_logprob_inputs),
+                                       .hidden = buffer_device(&run->hidden),
+                                       .head = buffer_device(&run->head),
+                                       .labels = buffer_device(&run->labels),
+                                       .cu_seqlens = buffer_device(&run->cu_seqlens),
+                                       .grad_sequence_logps = buffer_device(&run->coef)};
+}
+
 static inline void linear_forward(linear_run *run) {
-    cr_assert_eq(rpo_linear_logprob(run->context, buffer_device(&run->sequence_logps),
-                                    buffer_device(&run->token_logps), buffer_device(&run->hidden),
-                                    buffer_device(&run->head), buffer_device(&run->labels),
-                                    buffer_device(&run->cu_seqlens), &run->shape,
+    const rpo_linear_logprob_inputs inputs = linear_inputs(run);
+    const rpo_linear_logprob_outputs outputs = {.struct_size = sizeof outputs,
+                                                .sequence_logps = buffer_device(&run->sequence_logps),
+                                                .token_logps = buffer_device(&run->token_logps)};
+    cr_assert_eq(rpo_linear_logprob(run->context, &outputs, &run->saved, &inputs, &run->shape,
                                     scratch_device(&run->workspace), run->workspace.bytes),
                  RPO_OK, "%s, %s: %s", run->name, run->variant, rpo_last_error());
     linear_pull(run);
 }
 
 static inline void linear_backward(linear_run *run) {
-    const int without = run->without;
-    cr_assert_eq(rpo_linear_logprob_backward(
-                     run->context, without & NO_GRAD_HIDDEN ? NULL : buffer_device(&run->grad_hidden),
-                     without & NO_GRAD_HEAD ? NULL : buffer_device(&run->grad_head),
-                     without & NO_LOGPS ? NULL : buffer_device(&run->sequence_logps),
-                     buffer_device(&run->hidden), buffer_device(&run->head), buffer_device(&run->labels),
-                     buffer_device(&run->cu_seqlens), buffer_device(&run->coef), &run->shape,
-                     scratch_device(&run->backward_workspace), run->backward_workspace.bytes),
+    const int flags = run->flags;
+    const rpo_linear_logprob_inputs inputs = linear_inputs(run);
+    const rpo_linear_logprob_gradients gradients = {
+        .struct_size = sizeof gradients,
+        .grad_hidden = flags & NO_GRAD_HIDDEN ? NULL : buffer_device(&run->grad_hidden),
+        .grad_head = flags & NO_GRAD_HEAD ? NULL : buffer_device(&run->grad_head),
+        .accumulate_head = !(flags & OVERWRITE_HEAD),
+        .sequence_logps = flags & NO_LOGPS ? NULL : buffer_device(&run->sequence_logps)};
+    cr_assert_eq(rpo_linear_logprob_backward(run->context, &gradients, &run->saved, &inputs, &run->shape,
+                                             scratch_device(&run->backward_workspace),
+                                             run->backward_workspace.bytes),
                  RPO_OK, "%s, %s: %s", run->name, run->variant, rpo_last_error());
     linear_pull(run);
 }
@@ -271,8 +301,9 @@ static inline double linear_float_error(const linear_case *one) {
 }
 
 static inline linear_reference linear_expect(const linear_run *run, const linear_case *one) {
-    return linear_reference_new(&run->hidden, &run->head, &run->grad_head, &run->batch, &run->shape,
-                                linear_float_error(one));
+    return linear_reference_new(&run->hidden, &run->head,
+                                run->flags & OVERWRITE_HEAD ? NULL : &run->grad_head, &run->batch,
+                                &run->shape, linear_float_error(one));
 }
 
 static inline void linear_check_array(const linear_run *run, const char *what, const device_buffer *found,
@@ -297,6 +328,19 @@ static inline void linear_check_logps(const linear_run *run, const linear_refere
     }
 }
 
+/* Every row's, or of none where it was not asked for. */
+static inline void linear_check_logsumexp(const linear_run *run, const linear_reference *expected) {
+    const bool saved = (run->flags & SAVE_LOGSUMEXP) != 0;
+    if (saved)
+        linear_check_array(run, "logsumexp", &run->logsumexp, &expected->logsumexp);
+    for (int64_t t = 0; t < run->shape.rows; ++t) {
+        const float value = buffer_get(&run->logsumexp, t);
+        cr_assert(saved ? run->batch.labels[t] != RPO_IGNORE_LABEL || value == 0.0f : isnan(value),
+                  "%s, %s: row %lld has a log-sum-exp of %g", run->name, run->variant, (long long)t,
+                  (double)value);
+    }
+}
+
 static inline void linear_check_exactly(const linear_run *run, const char *what, const device_buffer *found,
                                         int64_t index, double value) {
     cr_assert((double)buffer_get(found, index) == value, "%s, %s: %s[%lld] is %.9g; must be %.9g", run->name,
@@ -311,13 +355,13 @@ static inline void linear_check_zeros(const linear_run *run, const linear_refere
     for (int64_t s = 0; s < run->batch.num_sequences; ++s) {
         silent = silent && run->batch.coef[s] == 0.0f;
         for (int64_t t = run->batch.cu_seqlens[s]; t < run->batch.cu_seqlens[s + 1]; ++t)
-            for (int64_t h = 0; h < hidden_size && !(run->without & NO_GRAD_HIDDEN); ++h)
+            for (int64_t h = 0; h < hidden_size && !(run->flags & NO_GRAD_HIDDEN); ++h)
                 if (run->batch.labels[t] == RPO_IGNORE_LABEL || run->batch.coef[s] == 0.0f)
                     linear_check_exactly(run, "grad_hidden", &run->grad_hidden, t * hidden_size + h, 0.0);
     }
-    for (int64_t i = 0; i < expected->grad_head.count && (silent || run->without & NO_GRAD_HEAD); ++i)
+    for (int64_t i = 0; i < expected->grad_head.count && (silent || run->flags & NO_GRAD_HEAD); ++i)
         linear_check_exactly(run, "grad_head", &run->grad_head, i, expected->start[i]);
-    for (int64_t i = 0; i < expected->grad_hidden.count && run->without & NO_GRAD_HIDDEN; ++i)
+    for (int64_t i = 0; i < expected->grad_hidden.count && run->flags & NO_GRAD_HIDDEN; ++i)
         cr_assert(isnan(buffer_get(&run->grad_hidden, i)), "%s, %s: grad_hidden was not asked for", run->name,
                   run->variant);
 }
@@ -325,9 +369,9 @@ static inline void linear_check_zeros(const linear_run *run, const linear_refere
 static inline void linear_check_gradients(const linear_run *run, const linear_reference *expected) {
     linear_check_array(run, "sequence_logps of the backward", &run->sequence_logps,
                        &expected->sequence_logps);
-    if (!(run->without & NO_GRAD_HIDDEN))
+    if (!(run->flags & NO_GRAD_HIDDEN))
         linear_check_array(run, "grad_hidden", &run->grad_hidden, &expected->grad_hidden);
-    if (!(run->without & NO_GRAD_HEAD))
+    if (!(run->flags & NO_GRAD_HEAD))
         linear_check_array(run, "grad_head", &run->grad_head, &expected->grad_head);
     linear_check_zeros(run, expected);
 }
@@ -339,9 +383,9 @@ static inline void linear_expect_close(const linear_run *a, const linear_run *b,
     const device_buffer *of_b[] = {&b->token_logps, &b->sequence_logps, &b->grad_hidden, &b->grad_head};
     const expected_array *arrays[] = {&expected->token_logps, &expected->sequence_logps,
                                       &expected->grad_hidden, &expected->grad_head};
-    const int without[] = {0, 0, NO_GRAD_HIDDEN, NO_GRAD_HEAD};
+    const int without[] = {0, 0, NO_GRAD_HIDDEN, NO_GRAD_HEAD | OVERWRITE_HEAD};
     for (int k = 0; k < 4; ++k)
-        for (int64_t i = 0; i < arrays[k]->count && !((a->without | b->without) & without[k]); ++i) {
+        for (int64_t i = 0; i < arrays[k]->count && !((a->flags | b->flags) & without[k]); ++i) {
             const double x = (double)buffer_get(of_a[k], i), y = (double)buffer_get(of_b[k], i);
             cr_assert(fabs(x - y) <= 2.0 * arrays[k]->tolerance,
                       "%s, %s and %s: output %d, element %lld: %.9g and %.9g", a->name, a->variant,
@@ -356,15 +400,24 @@ static inline void linear_expect_same_bits(const linear_run *a, const linear_run
               "%s, %s: %s gives other bits", a->name, a->variant, what);
 }
 
-/* One way: forward, backward, values. The caller frees the run. */
+/* One way: forward, backward, values; `added` is what is expected where the head's gradient is added. The caller frees
+ * the run. */
 static inline linear_run linear_variant_run(const linear_case *one, const linear_variant *variant,
                                             rpo_dtype dtype, rpo_context *context, uint64_t seed,
-                                            const linear_reference *expected) {
+                                            const linear_reference *added) {
     linear_run run = linear_run_new(one, variant, dtype, context, seed);
+    linear_reference overwritten = {0};
+    const linear_reference *expected = added;
+    if (run.flags & OVERWRITE_HEAD) {
+        overwritten = linear_expect(&run, one);
+        expected = &overwritten;
+    }
     linear_forward(&run);
     linear_check_logps(&run, expected);
+    linear_check_logsumexp(&run, expected);
     linear_backward(&run);
     linear_check_gradients(&run, expected);
+    linear_reference_free(&overwritten);
     return run;
 }
 

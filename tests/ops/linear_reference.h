@@ -20,8 +20,8 @@ typedef struct expected_array {
 } expected_array;
 
 typedef struct linear_reference {
-    expected_array token_logps, sequence_logps, grad_hidden, grad_head;
-    double *hidden, *head, *start; /* the inputs; what grad_head is added to */
+    expected_array token_logps, sequence_logps, logsumexp, grad_hidden, grad_head;
+    double *hidden, *head, *start; /* the inputs; what grad_head is added to, 0 where it overwrites */
     int64_t hidden_size, vocab_size;
     rpo_dtype dtype;
     rpo_reduction reduction;
@@ -47,9 +47,10 @@ static inline void expected_finish(expected_array *array, double float_error, bo
     cr_assert(isfinite(array->tolerance), "the plain formula is no yardstick here");
 }
 
+/* Zeros for NULL. */
 static inline double *doubles_of(const device_buffer *buffer, int64_t count) {
-    double *values = malloc((size_t)(count + 1) * sizeof *values);
-    for (int64_t i = 0; i < count; ++i)
+    double *values = calloc((size_t)(count + 1), sizeof *values);
+    for (int64_t i = 0; i < count && buffer != NULL; ++i)
         values[i] = (double)buffer_get(buffer, i);
     return values;
 }
@@ -70,6 +71,7 @@ static inline double linear_reference_row(linear_reference *expected, double *ro
             row[v] = (double)round_to(expected->dtype, (float)row[v]);
     }
     const double lse = reference_logsumexp(row, vocab_size);
+    (plain ? expected->logsumexp.plain : expected->logsumexp.values)[t] = lse;
     for (int64_t v = 0; v < vocab_size; ++v) {
         double gradient = scale * ((v == label ? 1.0 : 0.0) - exp(row[v] - lse));
         if (plain)
@@ -104,7 +106,8 @@ static inline void linear_reference_sequence(linear_reference *expected, const p
     }
 }
 
-/* From the buffers of a run that has not been made yet. `float_error` is relative. */
+/* From the buffers of a run that has not been made yet; without grad_head its gradient overwrites. `float_error` is
+ * relative. */
 static inline linear_reference linear_reference_new(const device_buffer *hidden, const device_buffer *head,
                                                     const device_buffer *grad_head, const packed *batch,
                                                     const rpo_linear_logprob_shape *shape,
@@ -113,6 +116,7 @@ static inline linear_reference linear_reference_new(const device_buffer *hidden,
     const int64_t hidden_count = shape->rows * shape->hidden_size;
     linear_reference expected = {.token_logps = expected_new(shape->rows),
                                  .sequence_logps = expected_new(shape->num_sequences),
+                                 .logsumexp = expected_new(shape->rows),
                                  .grad_hidden = expected_new(hidden_count),
                                  .grad_head = expected_new(head_size),
                                  .hidden = doubles_of(hidden, hidden_count),
@@ -127,9 +131,9 @@ static inline linear_reference linear_reference_new(const device_buffer *hidden,
     memcpy(expected.grad_head.plain, expected.start, (size_t)head_size * sizeof(double));
     for (int64_t s = 0; s < shape->num_sequences; ++s)
         linear_reference_sequence(&expected, batch, s, row);
-    expected_array *arrays[] = {&expected.token_logps, &expected.sequence_logps, &expected.grad_hidden,
-                                &expected.grad_head};
-    for (int k = 0; k < 4; ++k)
+    expected_array *arrays[] = {&expected.token_logps, &expected.sequence_logps, &expected.logsumexp,
+                                &expected.grad_hidden, &expected.grad_head};
+    for (int k = 0; k < 5; ++k)
         expected_finish(arrays[k], float_error, shape->dtype != RPO_FLOAT32);
     free(row);
     return expected;
@@ -141,6 +145,7 @@ static inline void linear_reference_free(linear_reference *expected) {
     free(expected->hidden);
     expected_free(&expected->grad_head);
     expected_free(&expected->grad_hidden);
+    expected_free(&expected->logsumexp);
     expected_free(&expected->sequence_logps);
     expected_free(&expected->token_logps);
     *expected = (linear_reference){0};

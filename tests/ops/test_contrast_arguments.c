@@ -18,17 +18,16 @@ static call *call_new(void) {
     memset(c, 0, sizeof *c);
     for (int i = 0; i < 8; ++i)
         c->logps[i] = c->embeddings[i] = (float)i;
-    c->inputs = (rpo_contrast_inputs){sizeof c->inputs,
-                                      c->logps,
-                                      c->logps + 2,
-                                      c->logps + 4,
-                                      c->logps + 6,
-                                      c->embeddings,
-                                      c->embeddings,
-                                      RPO_FLOAT32,
-                                      2,
-                                      2,
-                                      4};
+    c->inputs = (rpo_contrast_inputs){.struct_size = sizeof c->inputs,
+                                      .policy_chosen_logps = c->logps,
+                                      .policy_rejected_logps = c->logps + 2,
+                                      .reference_chosen_logps = c->logps + 4,
+                                      .reference_rejected_logps = c->logps + 6,
+                                      .chosen_embeddings = c->embeddings,
+                                      .rejected_embeddings = c->embeddings,
+                                      .m = 2,
+                                      .n = 2,
+                                      .dim = 4};
     c->outputs = (rpo_contrast_outputs){.struct_size = sizeof c->outputs, .loss = &c->loss};
     c->options = (rpo_loss_options)RPO_LOSS_OPTIONS_INIT;
     return c;
@@ -137,26 +136,28 @@ Test(contrast_arguments, matrices) {
     _Alignas(64) static unsigned char workspace[1 << 14];
     float e[8] = {1, 2, 3, 4, 5, 6, 7, 8}, out[4];
     const rpo_status bad = RPO_ERROR_INVALID_ARGUMENT;
+    const rpo_similarity_inputs good = {sizeof good, e, e, 2, 2, 4, RPO_FLOAT32};
+    rpo_similarity_inputs halves = good, no_rows = good, negative = good, flat = good;
+    halves.dtype = RPO_FLOAT16;
+    no_rows.chosen_embeddings = NULL;
+    negative.m = -2;
+    flat.dim = 0;
     size_t size = 0;
-    cr_assert_eq(rpo_prompt_similarity_workspace_size(context, NULL, 2, 2, 4, RPO_FLOAT32), bad);
-    cr_assert_eq(rpo_prompt_similarity_workspace_size(context, &size, 2, 2, 4, RPO_FLOAT16),
-                 RPO_ERROR_UNSUPPORTED);
-    cr_assert_eq(rpo_prompt_similarity_workspace_size(context, &size, 2, 2, 4, RPO_FLOAT32), RPO_OK);
+    cr_assert_eq(rpo_prompt_similarity_workspace_size(context, NULL, &good), bad);
+    cr_assert_eq(rpo_prompt_similarity_workspace_size(context, &size, NULL), bad);
+    cr_assert_eq(rpo_prompt_similarity_workspace_size(context, &size, &halves), RPO_ERROR_UNSUPPORTED);
+    cr_assert_eq(rpo_prompt_similarity_workspace_size(context, &size, &good), RPO_OK);
     cr_assert_leq(size, sizeof workspace);
-    cr_assert_eq(rpo_prompt_similarity(NULL, out, e, e, 2, 2, 4, RPO_FLOAT32, workspace, size), bad);
-    cr_assert_eq(rpo_prompt_similarity(context, NULL, e, e, 2, 2, 4, RPO_FLOAT32, workspace, size), bad);
-    cr_assert_eq(rpo_prompt_similarity(context, out, NULL, e, 2, 2, 4, RPO_FLOAT32, workspace, size), bad);
-    cr_assert_eq(rpo_prompt_similarity(context, out, e, e, -2, 2, 4, RPO_FLOAT32, workspace, size), bad);
-    cr_assert_eq(rpo_prompt_similarity(context, out, e, e, 2, 2, 0, RPO_FLOAT32, workspace, size), bad);
-    cr_assert_eq(rpo_contrast_weights(context, out, e, e, 2, 2, 4, RPO_FLOAT32, 0.0f, RPO_WEIGHT_SCALE_NONE,
-                                      workspace, size),
-                 bad);
-    cr_assert_eq(rpo_contrast_weights(context, out, e, e, 2, 2, 4, RPO_FLOAT32, 0.5f, (rpo_weight_scale)7,
-                                      workspace, size),
-                 bad);
-    cr_assert_eq(rpo_contrast_weights(context, out, e, e, 2, 2, 4, RPO_FLOAT32, 0.5f, RPO_WEIGHT_SCALE_NONE,
-                                      workspace, size),
-                 RPO_OK);
+    cr_assert_eq(rpo_prompt_similarity(NULL, out, &good, workspace, size), bad);
+    cr_assert_eq(rpo_prompt_similarity(context, NULL, &good, workspace, size), bad);
+    cr_assert_eq(rpo_prompt_similarity(context, out, NULL, workspace, size), bad);
+    cr_assert_eq(rpo_prompt_similarity(context, out, &no_rows, workspace, size), bad);
+    cr_assert_eq(rpo_prompt_similarity(context, out, &negative, workspace, size), bad);
+    cr_assert_eq(rpo_prompt_similarity(context, out, &flat, workspace, size), bad);
+    const rpo_weight_scale scale = RPO_WEIGHT_SCALE_NONE;
+    cr_assert_eq(rpo_contrast_weights(context, out, &good, 0.0f, scale, workspace, size), bad);
+    cr_assert_eq(rpo_contrast_weights(context, out, &good, 0.5f, (rpo_weight_scale)7, workspace, size), bad);
+    cr_assert_eq(rpo_contrast_weights(context, out, &good, 0.5f, scale, workspace, size), RPO_OK);
     rpo_context_free(context);
 }
 
@@ -191,13 +192,13 @@ Test(contrast_arguments, a_backend_without_the_op) {
     cr_assert_eq(
         rpo_contrast_loss(&context, &c->outputs, &c->inputs, NULL, c->workspace, sizeof c->workspace),
         RPO_ERROR_UNSUPPORTED);
-    cr_assert_eq(rpo_prompt_similarity_workspace_size(&context, &size, 2, 2, 4, RPO_FLOAT32),
+    const rpo_similarity_inputs prompts = {sizeof prompts, c->embeddings, c->embeddings, 2, 2, 4,
+                                           RPO_FLOAT32};
+    cr_assert_eq(rpo_prompt_similarity_workspace_size(&context, &size, &prompts), RPO_ERROR_UNSUPPORTED);
+    cr_assert_eq(rpo_prompt_similarity(&context, out, &prompts, c->workspace, sizeof c->workspace),
                  RPO_ERROR_UNSUPPORTED);
-    cr_assert_eq(rpo_prompt_similarity(&context, out, c->embeddings, c->embeddings, 2, 2, 4, RPO_FLOAT32,
-                                       c->workspace, sizeof c->workspace),
-                 RPO_ERROR_UNSUPPORTED);
-    cr_assert_eq(rpo_contrast_weights(&context, out, c->embeddings, c->embeddings, 2, 2, 4, RPO_FLOAT32, 0.5f,
-                                      RPO_WEIGHT_SCALE_NONE, c->workspace, sizeof c->workspace),
+    cr_assert_eq(rpo_contrast_weights(&context, out, &prompts, 0.5f, RPO_WEIGHT_SCALE_NONE, c->workspace,
+                                      sizeof c->workspace),
                  RPO_ERROR_UNSUPPORTED);
     free(c);
 }

@@ -39,16 +39,14 @@ static float *embeddings(uint64_t *state, int64_t count, const weight_case *c) {
 /* Runs one of the two ops between guards with exactly the workspace it asks for. */
 static guarded run(rpo_context *context, const weight_case *c, const float *e, const float *f, bool weights) {
     size_t size = 0;
-    cr_assert_eq(rpo_prompt_similarity_workspace_size(context, &size, c->m, c->n, c->dim, RPO_FLOAT32),
-                 RPO_OK);
+    const rpo_similarity_inputs inputs = {sizeof inputs, e, f, c->m, c->n, c->dim, RPO_FLOAT32};
+    cr_assert_eq(rpo_prompt_similarity_workspace_size(context, &size, &inputs), RPO_OK);
     guarded workspace = guarded_new(size), matrix = guarded_new((size_t)(c->m * c->n) * sizeof(float));
     void *memory = size > 0 ? workspace.data : NULL;
     for (size_t given = size > 0 ? size - 1 : 0; given <= size; ++given) {
-        const rpo_status status = weights
-                                      ? rpo_contrast_weights(context, matrix.data, e, f, c->m, c->n, c->dim,
-                                                             RPO_FLOAT32, c->tau, c->scale, memory, given)
-                                      : rpo_prompt_similarity(context, matrix.data, e, f, c->m, c->n, c->dim,
-                                                              RPO_FLOAT32, memory, given);
+        const rpo_status status =
+            weights ? rpo_contrast_weights(context, matrix.data, &inputs, c->tau, c->scale, memory, given)
+                    : rpo_prompt_similarity(context, matrix.data, &inputs, memory, given);
         cr_assert_eq(status, given < size ? RPO_ERROR_WORKSPACE : RPO_OK, "%s", rpo_last_error());
     }
     guarded_check(&workspace, "workspace");

@@ -15,6 +15,8 @@ typedef struct valid_call {
     int32_t labels[3], cu_seqlens[3];
     rpo_logprob_shape shape;
     rpo_linear_logprob_shape linear_shape;
+    rpo_linear_logprob_saved saved;
+    rpo_linear_logprob_gradients gradients;
     guarded workspace;
 } valid_call;
 
@@ -27,6 +29,8 @@ static valid_call valid_call_new(void) {
                                                    .hidden_size = 2,
                                                    .vocab_size = 4,
                                                    .num_sequences = 2};
+    call.saved = (rpo_linear_logprob_saved)RPO_LINEAR_LOGPROB_SAVED_INIT;
+    call.gradients = (rpo_linear_logprob_gradients)RPO_LINEAR_LOGPROB_GRADIENTS_INIT;
     call.workspace = guarded_new(4096);
     return call;
 }
@@ -36,27 +40,48 @@ static void valid_call_free(valid_call *call) {
     rpo_context_free(call->context);
 }
 
+static rpo_logprob_inputs inputs_of(const valid_call *call) {
+    return (rpo_logprob_inputs){.struct_size = sizeof(rpo_logprob_inputs),
+                                .logits = call->logits,
+                                .labels = call->labels,
+                                .cu_seqlens = call->cu_seqlens,
+                                .grad_sequence_logps = call->coef};
+}
+
+static rpo_linear_logprob_inputs linear_inputs_of(const valid_call *call) {
+    return (rpo_linear_logprob_inputs){.struct_size = sizeof(rpo_linear_logprob_inputs),
+                                       .hidden = call->hidden,
+                                       .head = call->head,
+                                       .labels = call->labels,
+                                       .cu_seqlens = call->cu_seqlens,
+                                       .grad_sequence_logps = call->coef};
+}
+
 static rpo_status forward(valid_call *call) {
-    return rpo_logprob_gather(call->context, call->logps, NULL, NULL, call->logits, call->labels,
-                              call->cu_seqlens, &call->shape, call->workspace.data, call->workspace.bytes);
-}
-
-static rpo_status backward(valid_call *call) {
-    return rpo_logprob_gather_backward(call->context, call->logits, call->logits, NULL, call->labels,
-                                       call->cu_seqlens, call->coef, &call->shape, call->workspace.data,
-                                       call->workspace.bytes);
-}
-
-static rpo_status linear(valid_call *call) {
-    return rpo_linear_logprob(call->context, call->logps, NULL, call->hidden, call->head, call->labels,
-                              call->cu_seqlens, &call->linear_shape, call->workspace.data,
+    const rpo_logprob_inputs inputs = inputs_of(call);
+    const rpo_logprob_outputs outputs = {.struct_size = sizeof outputs, .sequence_logps = call->logps};
+    return rpo_logprob_gather(call->context, &outputs, &inputs, &call->shape, call->workspace.data,
                               call->workspace.bytes);
 }
 
-static rpo_status linear_backward(valid_call *call) {
-    return rpo_linear_logprob_backward(call->context, call->grad_hidden, NULL, NULL, call->hidden, call->head,
-                                       call->labels, call->cu_seqlens, call->coef, &call->linear_shape,
+static rpo_status backward(valid_call *call) {
+    const rpo_logprob_inputs inputs = inputs_of(call);
+    return rpo_logprob_gather_backward(call->context, call->logits, &inputs, &call->shape,
                                        call->workspace.data, call->workspace.bytes);
+}
+
+static rpo_status linear(valid_call *call) {
+    const rpo_linear_logprob_inputs inputs = linear_inputs_of(call);
+    const rpo_linear_logprob_outputs outputs = {.struct_size = sizeof outputs, .sequence_logps = call->logps};
+    return rpo_linear_logprob(call->context, &outputs, &call->saved, &inputs, &call->linear_shape,
+                              call->workspace.data, call->workspace.bytes);
+}
+
+static rpo_status linear_backward(valid_call *call) {
+    const rpo_linear_logprob_inputs inputs = linear_inputs_of(call);
+    call->gradients.grad_hidden = call->grad_hidden;
+    return rpo_linear_logprob_backward(call->context, &call->gradients, &call->saved, &inputs,
+                                       &call->linear_shape, call->workspace.data, call->workspace.bytes);
 }
 
 typedef rpo_status (*call_function)(valid_call *call);
@@ -159,29 +184,62 @@ Test(logprob_arguments, null_pointers) {
     valid_call call = valid_call_new();
     void *workspace = call.workspace.data;
     const size_t bytes = call.workspace.bytes;
-    expect(rpo_logprob_gather(NULL, call.logps, NULL, NULL, call.logits, call.labels, call.cu_seqlens,
-                              &call.shape, workspace, bytes),
-           RPO_ERROR_INVALID_ARGUMENT, "context");
-    expect(rpo_logprob_gather(call.context, NULL, NULL, NULL, call.logits, call.labels, call.cu_seqlens,
-                              &call.shape, workspace, bytes),
-           RPO_ERROR_INVALID_ARGUMENT, "sequence_logps");
-    expect(rpo_logprob_gather(call.context, call.logps, NULL, NULL, NULL, call.labels, call.cu_seqlens,
-                              &call.shape, workspace, bytes),
-           RPO_ERROR_INVALID_ARGUMENT, "logits");
-    expect(rpo_logprob_gather(call.context, call.logps, NULL, NULL, call.logits, NULL, call.cu_seqlens,
-                              &call.shape, workspace, bytes),
-           RPO_ERROR_INVALID_ARGUMENT, "labels");
-    expect(rpo_logprob_gather(call.context, call.logps, NULL, NULL, call.logits, call.labels, NULL,
-                              &call.shape, workspace, bytes),
-           RPO_ERROR_INVALID_ARGUMENT, "cu_seqlens");
-    expect(rpo_logprob_gather(call.context, call.logps, NULL, NULL, call.logits, call.labels, call.cu_seqlens,
-                              NULL, workspace, bytes),
-           RPO_ERROR_INVALID_ARGUMENT, "shape");
-    expect(rpo_linear_logprob_backward(call.context, NULL, NULL, NULL, call.hidden, NULL, call.labels,
-                                       call.cu_seqlens, call.coef, &call.linear_shape, workspace, bytes),
-           RPO_ERROR_INVALID_ARGUMENT, "head");
-    expect(rpo_linear_logprob_workspace_size(call.context, NULL, &call.linear_shape, 0),
-           RPO_ERROR_INVALID_ARGUMENT, "bytes");
+    const rpo_status bad = RPO_ERROR_INVALID_ARGUMENT;
+    const rpo_logprob_outputs out = {.struct_size = sizeof out, .sequence_logps = call.logps};
+    const rpo_logprob_outputs no_out = RPO_LOGPROB_OUTPUTS_INIT;
+    const rpo_logprob_inputs in = inputs_of(&call);
+    rpo_logprob_inputs no_logits = in, no_labels = in, no_bounds = in, no_gradients = in;
+    no_logits.logits = NULL;
+    no_labels.labels = NULL;
+    no_bounds.cu_seqlens = NULL;
+    no_gradients.grad_sequence_logps = NULL;
+    expect(rpo_logprob_gather(NULL, &out, &in, &call.shape, workspace, bytes), bad, "context: is NULL");
+    expect(rpo_logprob_gather(call.context, NULL, &in, &call.shape, workspace, bytes), bad,
+           "outputs: is NULL");
+    expect(rpo_logprob_gather(call.context, &no_out, &in, &call.shape, workspace, bytes), bad,
+           "outputs.sequence_logps");
+    expect(rpo_logprob_gather(call.context, &out, NULL, &call.shape, workspace, bytes), bad,
+           "inputs: is NULL");
+    expect(rpo_logprob_gather(call.context, &out, &no_logits, &call.shape, workspace, bytes), bad,
+           "inputs.logits");
+    expect(rpo_logprob_gather(call.context, &out, &no_labels, &call.shape, workspace, bytes), bad,
+           "inputs.labels");
+    expect(rpo_logprob_gather(call.context, &out, &no_bounds, &call.shape, workspace, bytes), bad,
+           "inputs.cu_seqlens");
+    expect(rpo_logprob_gather(call.context, &out, &in, NULL, workspace, bytes), bad, "shape: is NULL");
+    expect(rpo_logprob_gather_backward(call.context, NULL, &in, &call.shape, workspace, bytes), bad,
+           "grad_logits");
+    expect(
+        rpo_logprob_gather_backward(call.context, call.logits, &no_gradients, &call.shape, workspace, bytes),
+        bad, "inputs.grad_sequence_logps");
+    cr_assert_eq(rpo_logprob_gather(call.context, &out, &no_gradients, &call.shape, workspace, bytes),
+                 RPO_OK);
+    valid_call_free(&call);
+}
+
+Test(logprob_arguments, null_pointers_of_the_linear_op) {
+    valid_call call = valid_call_new();
+    void *workspace = call.workspace.data;
+    const size_t bytes = call.workspace.bytes;
+    const rpo_status bad = RPO_ERROR_INVALID_ARGUMENT;
+    const rpo_linear_logprob_gradients out = RPO_LINEAR_LOGPROB_GRADIENTS_INIT;
+    const rpo_linear_logprob_outputs no_out = RPO_LINEAR_LOGPROB_OUTPUTS_INIT;
+    const rpo_linear_logprob_inputs in = linear_inputs_of(&call);
+    rpo_linear_logprob_inputs no_head = in;
+    no_head.head = NULL;
+    expect(rpo_linear_logprob(call.context, &no_out, NULL, &in, &call.linear_shape, workspace, bytes), bad,
+           "outputs.sequence_logps");
+    expect(
+        rpo_linear_logprob_backward(call.context, &out, NULL, &no_head, &call.linear_shape, workspace, bytes),
+        bad, "inputs.head");
+    expect(rpo_linear_logprob_backward(call.context, NULL, NULL, &in, &call.linear_shape, workspace, bytes),
+           bad, "gradients: is NULL");
+    expect(rpo_linear_logprob_workspace_size(call.context, NULL, &call.linear_shape, 0), bad, "bytes");
+    cr_assert_eq(
+        rpo_linear_logprob_backward(call.context, &out, NULL, &in, &call.linear_shape, workspace, bytes),
+        RPO_OK);
+    call.gradients.accumulate_head = 2;
+    expect(linear_backward(&call), bad, "gradients.accumulate_head: is 2; must be 0 or 1");
     valid_call_free(&call);
 }
 
@@ -199,8 +257,8 @@ Test(logprob_arguments, optional_fields_of_the_linear_shape) {
         {-1, 0, 0, 0, true, "shape.valid_rows: is -1"},
         {1, 0, 0, 0, true, "shape.valid_rows: is 1; the labels have 2"},
         {0, 2, 0, 0, true, "shape.frozen_head: is 2; must be 0 or 1"},
-        {0, 0, 0, 8, true, "shape.cache: is NULL; shape.cache_bytes is 8"},
-        {0, 0, 4, 8, false, "shape.cache: must be 64-byte aligned"},
+        {0, 0, 0, 8, true, "saved.cache: is NULL; shape.cache_bytes is 8"},
+        {0, 0, 4, 8, false, "saved.cache: must be 64-byte aligned"},
     };
     char *aligned = (char *)(((uintptr_t)cache + 63) / 64 * 64);
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; ++i)
@@ -208,7 +266,7 @@ Test(logprob_arguments, optional_fields_of_the_linear_shape) {
             valid_call call = valid_call_new();
             call.linear_shape.valid_rows = bad[i].valid_rows;
             call.linear_shape.frozen_head = bad[i].frozen_head;
-            call.linear_shape.cache = bad[i].null_cache ? NULL : aligned + bad[i].misalignment;
+            call.saved.cache = bad[i].null_cache ? NULL : aligned + bad[i].misalignment;
             call.linear_shape.cache_bytes = bad[i].cache_bytes;
             expect(backward_too ? linear_backward(&call) : linear(&call), RPO_ERROR_INVALID_ARGUMENT,
                    bad[i].words);
@@ -220,9 +278,8 @@ Test(logprob_arguments, frozen_head_has_no_gradient) {
     valid_call call = valid_call_new();
     float grad_head[4][2];
     call.linear_shape.frozen_head = 1;
-    expect(rpo_linear_logprob_backward(call.context, call.grad_hidden, &grad_head[0][0], NULL, call.hidden,
-                                       call.head, call.labels, call.cu_seqlens, call.coef, &call.linear_shape,
-                                       call.workspace.data, call.workspace.bytes),
-           RPO_ERROR_INVALID_ARGUMENT, "grad_head: is given; shape.frozen_head says it is NULL");
+    call.gradients.grad_head = &grad_head[0][0];
+    expect(linear_backward(&call), RPO_ERROR_INVALID_ARGUMENT,
+           "gradients.grad_head: is given; shape.frozen_head says it is NULL");
     valid_call_free(&call);
 }

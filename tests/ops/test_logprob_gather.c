@@ -105,9 +105,10 @@ Test(logprob_gather, nan_stays_in_its_sequence) {
     size_t bytes = 0;
     cr_assert_eq(rpo_logprob_gather_workspace_size(context, &bytes, &shape), RPO_OK);
     guarded workspace = guarded_new(bytes);
-    cr_assert_eq(rpo_logprob_gather(context, logps, NULL, NULL, logits, labels, cu_seqlens, &shape,
-                                    workspace.data, bytes),
-                 RPO_OK);
+    const rpo_logprob_inputs inputs = {
+        .struct_size = sizeof inputs, .logits = logits, .labels = labels, .cu_seqlens = cu_seqlens};
+    const rpo_logprob_outputs outputs = {.struct_size = sizeof outputs, .sequence_logps = logps};
+    cr_assert_eq(rpo_logprob_gather(context, &outputs, &inputs, &shape, workspace.data, bytes), RPO_OK);
     cr_assert(is_close((double)logps[0], -2.40760596, 1e-6, 0.0));
     cr_assert(isnan(logps[1]));
     cr_assert(is_close((double)logps[2], -1.09861229, 1e-6, 0.0));

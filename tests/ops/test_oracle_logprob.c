@@ -95,16 +95,22 @@ static void check_case(const char *name, rpo_device device) {
     guarded sequence_logps = guarded_new((size_t)num_sequences * sizeof(float));
     guarded logsumexp = guarded_new((size_t)shape.rows * sizeof(float));
     guarded gradient = guarded_new((size_t)(shape.rows * vocab_size) * sizeof(float));
-    cr_assert_eq(rpo_logprob_gather(context, sequence_logps.data, token_logps.data, logsumexp.data, logits,
-                                    labels, cu_seqlens, &shape, workspace.data, bytes),
-                 RPO_OK, "%s", rpo_last_error());
+    rpo_logprob_inputs inputs = {.struct_size = sizeof inputs,
+                                 .logits = logits,
+                                 .labels = labels,
+                                 .cu_seqlens = cu_seqlens,
+                                 .grad_sequence_logps = coef};
+    const rpo_logprob_outputs outputs = {sizeof outputs, sequence_logps.data, token_logps.data,
+                                         logsumexp.data};
+    cr_assert_eq(rpo_logprob_gather(context, &outputs, &inputs, &shape, workspace.data, bytes), RPO_OK, "%s",
+                 rpo_last_error());
     check_expected(name, expect, "token_logps", token_logps.data, 0);
     check_expected(name, expect, "sequence_logps", sequence_logps.data, 0);
     for (int recompute = 0; recompute < 2; ++recompute) {
-        cr_assert_eq(rpo_logprob_gather_backward(context, gradient.data, logits,
-                                                 recompute ? NULL : logsumexp.data, labels, cu_seqlens, coef,
-                                                 &shape, workspace.data, bytes),
-                     RPO_OK, "%s", rpo_last_error());
+        inputs.logsumexp = recompute ? NULL : logsumexp.data;
+        cr_assert_eq(
+            rpo_logprob_gather_backward(context, gradient.data, &inputs, &shape, workspace.data, bytes),
+            RPO_OK, "%s", rpo_last_error());
         check_expected(name, expect, "grad_logits", gradient.data, vocab_size);
     }
 

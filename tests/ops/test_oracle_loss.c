@@ -71,14 +71,18 @@ static void compare_weights(rpo_context *context, const char *name, const cJSON 
     if (!rpo_loss_kind_needs_embeddings(options->kind))
         return;
     size_t size = 0;
-    cr_assert_eq(
-        rpo_prompt_similarity_workspace_size(context, &size, inputs->m, inputs->n, inputs->dim, RPO_FLOAT32),
-        RPO_OK);
+    const rpo_similarity_inputs prompts = {.struct_size = sizeof prompts,
+                                           .chosen_embeddings = inputs->chosen_embeddings,
+                                           .rejected_embeddings = inputs->rejected_embeddings,
+                                           .m = inputs->m,
+                                           .n = inputs->n,
+                                           .dim = inputs->dim,
+                                           .dtype = RPO_FLOAT32};
+    cr_assert_eq(rpo_prompt_similarity_workspace_size(context, &size, &prompts), RPO_OK);
     guarded workspace = guarded_new(size),
             weights = guarded_new((size_t)(inputs->m * inputs->n) * sizeof(float));
-    cr_assert_eq(rpo_contrast_weights(context, weights.data, inputs->chosen_embeddings,
-                                      inputs->rejected_embeddings, inputs->m, inputs->n, inputs->dim,
-                                      RPO_FLOAT32, options->tau, RPO_WEIGHT_SCALE_NONE, workspace.data, size),
+    cr_assert_eq(rpo_contrast_weights(context, weights.data, &prompts, options->tau, RPO_WEIGHT_SCALE_NONE,
+                                      workspace.data, size),
                  RPO_OK, "%s", rpo_last_error());
     compare(name, expect, "weights", weights.data, inputs->m * inputs->n);
     guarded_free(&weights);

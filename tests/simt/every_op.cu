@@ -213,25 +213,24 @@ void check_loss(const Bench &bench, rpo_loss_kind kind, int64_t m, int64_t n, in
 void check_matrices(const Bench &bench, rpo_dtype dtype) {
     const int64_t m = 33, n = 131, dim = 40;
     Memory memory;
-    const void *chosen = memory.numbers(m * dim, dtype), *rejected = memory.numbers(n * dim, dtype);
+    rpo_similarity_inputs inputs = RPO_SIMILARITY_INPUTS_INIT;
+    inputs.chosen_embeddings = memory.numbers(m * dim, dtype);
+    inputs.rejected_embeddings = memory.numbers(n * dim, dtype);
+    inputs.m = m, inputs.n = n, inputs.dim = dim, inputs.dtype = dtype;
     float *out = static_cast<float *>(memory.room(static_cast<size_t>(m * n) * sizeof(float)));
     size_t size = 0;
-    if (rpo_prompt_similarity_workspace_size(bench.context, &size, m, n, dim, dtype) != RPO_OK)
+    if (rpo_prompt_similarity_workspace_size(bench.context, &size, &inputs) != RPO_OK)
         return report("similarity", "no workspace size");
     void *workspace = memory.room(size);
     const std::vector<Output> outputs = {{out, static_cast<size_t>(m * n) * sizeof(float), Holds::kFloats}};
     check(
         bench, "prompt similarity",
-        [&] {
-            return rpo_prompt_similarity(bench.context, out, chosen, rejected, m, n, dim, dtype, workspace,
-                                         size);
-        },
-        outputs);
+        [&] { return rpo_prompt_similarity(bench.context, out, &inputs, workspace, size); }, outputs);
     check(
         bench, "contrast weights",
         [&] {
-            return rpo_contrast_weights(bench.context, out, chosen, rejected, m, n, dim, dtype, 0.5f,
-                                        RPO_WEIGHT_SCALE_NONE, workspace, size);
+            return rpo_contrast_weights(bench.context, out, &inputs, 0.5f, RPO_WEIGHT_SCALE_NONE, workspace,
+                                        size);
         },
         outputs);
 }
@@ -267,15 +266,18 @@ void check_gather(const Bench &bench, int64_t rows, int64_t vocab_size, rpo_dtyp
     if (rpo_logprob_gather_workspace_size(bench.context, &size, &shape) != RPO_OK)
         return report("gather", "no workspace size");
     void *workspace = memory.room(size);
+    const rpo_logprob_inputs inputs = {sizeof inputs,     logits, packed.labels,
+                                       packed.cu_seqlens, lse,    packed.gradients};
+    const rpo_logprob_outputs outputs = {sizeof outputs, logps, token_logps, lse};
     const auto backward = [&](const void *from) {
-        return rpo_logprob_gather_backward(bench.context, gradient, from, lse, packed.labels,
-                                           packed.cu_seqlens, packed.gradients, &shape, workspace, size);
+        rpo_logprob_inputs read = inputs;
+        read.logits = from;
+        return rpo_logprob_gather_backward(bench.context, gradient, &read, &shape, workspace, size);
     };
     check(bench, "log-prob gather, forward and backward",
           [&] {
               const rpo_status status =
-                  rpo_logprob_gather(bench.context, logps, token_logps, lse, logits, packed.labels,
-                                     packed.cu_seqlens, &shape, workspace, size);
+                  rpo_logprob_gather(bench.context, &outputs, &inputs, &shape, workspace, size);
               return status != RPO_OK ? status : backward(logits);
           },
           {{logps, 3 * sizeof(float), Holds::kFloats},
@@ -304,8 +306,9 @@ void check_linear(const Bench &bench, rpo_dtype dtype, size_t chunk_bytes, bool 
     size_t sizes[3] = {};
     if (rpo_linear_logprob_cache_size(bench.context, &sizes[2], &shape) != RPO_OK)
         return report("linear", "no cache size");
+    rpo_linear_logprob_saved saved = RPO_LINEAR_LOGPROB_SAVED_INIT;
     if (cached)
-        shape.cache = memory.room(sizes[2]), shape.cache_bytes = sizes[2] / 2; /* half of it is recomputed */
+        saved.cache = memory.room(sizes[2]), shape.cache_bytes = sizes[2] / 2; /* half of it is recomputed */
     for (int backward = 0; backward < 2; ++backward)
         if (rpo_linear_logprob_workspace_size(bench.context, &sizes[backward], &shape, backward) != RPO_OK)
             return report("linear", "no workspace size");
@@ -319,23 +322,27 @@ void check_linear(const Bench &bench, rpo_dtype dtype, size_t chunk_bytes, bool 
     float *logps = static_cast<float *>(memory.room(3 * sizeof(float)));
     float *again = static_cast<float *>(memory.room(3 * sizeof(float)));
     float *token_logps = static_cast<float *>(memory.room(rows * sizeof(float)));
-    std::vector<Output> outputs = {{logps, 3 * sizeof(float), Holds::kFloats},
+    saved.logsumexp = static_cast<float *>(memory.room(rows * sizeof(float)));
+    const rpo_linear_logprob_inputs inputs = {sizeof inputs,     hidden,          head, packed.labels,
+                                              packed.cu_seqlens, packed.gradients};
+    const rpo_linear_logprob_outputs forward = {sizeof forward, logps, token_logps};
+    const rpo_linear_logprob_gradients backward = {sizeof backward, grad_hidden, frozen ? nullptr : grad_head,
+                                                   cached, again};
+    std::vector<Output> outputs = {{saved.logsumexp, rows * sizeof(float), Holds::kFloats},
+                                   {logps, 3 * sizeof(float), Holds::kFloats},
                                    {again, 3 * sizeof(float), Holds::kFloats},
                                    {token_logps, rows * sizeof(float), Holds::kFloats},
                                    {grad_hidden, hidden_bytes, Holds::kAnything}};
     if (!frozen)
-        outputs.push_back({grad_head, head_bytes, Holds::kSums});
+        outputs.push_back({grad_head, head_bytes, cached ? Holds::kSums : Holds::kFloats});
     check(
         bench, cached ? "linear log-prob, half cached" : "linear log-prob",
         [&] {
             const rpo_status status =
-                rpo_linear_logprob(bench.context, logps, token_logps, hidden, head, packed.labels,
-                                   packed.cu_seqlens, &shape, workspace, sizes[0]);
-            return status != RPO_OK
-                       ? status
-                       : rpo_linear_logprob_backward(bench.context, grad_hidden, frozen ? nullptr : grad_head,
-                                                     again, hidden, head, packed.labels, packed.cu_seqlens,
-                                                     packed.gradients, &shape, backward_workspace, sizes[1]);
+                rpo_linear_logprob(bench.context, &forward, &saved, &inputs, &shape, workspace, sizes[0]);
+            return status != RPO_OK ? status
+                                    : rpo_linear_logprob_backward(bench.context, &backward, &saved, &inputs,
+                                                                  &shape, backward_workspace, sizes[1]);
         },
         outputs);
 }

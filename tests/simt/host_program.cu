@@ -98,10 +98,9 @@ void use(rpo_context *context, int device) {
     require(host[0] == 1.0f, "sixteen times a quarter squared");
 
     size_t size = 0;
-    require(rpo_prompt_similarity_workspace_size(context, &size, m, n, dim, RPO_FLOAT32) == RPO_OK, "size");
-    require(rpo_prompt_similarity(context, out, numbers, numbers + 1024, m, n, dim, RPO_FLOAT32, workspace,
-                                  size) == RPO_OK,
-            "an op");
+    const rpo_similarity_inputs inputs = {sizeof inputs, numbers, numbers + 1024, m, n, dim, RPO_FLOAT32};
+    require(rpo_prompt_similarity_workspace_size(context, &size, &inputs) == RPO_OK, "size");
+    require(rpo_prompt_similarity(context, out, &inputs, workspace, size) == RPO_OK, "an op");
 #if defined(RPO_SIMT)
     require(simt::device_of_last_launch() == device, "an op runs on the context's device");
 #endif

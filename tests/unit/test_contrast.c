@@ -86,9 +86,16 @@ static void compute_directly(direct *out, const fixture *f, int64_t first, int64
     }
     rpo_loss_options options = RPO_LOSS_OPTIONS_INIT;
     options.kind = kind;
-    const rpo_contrast_inputs inputs = {
-        sizeof inputs, policy[0],   policy[1],      reference[0],   reference[1], embeddings[0],
-        embeddings[1], RPO_FLOAT32, out->counts[0], out->counts[1], dim};
+    const rpo_contrast_inputs inputs = {.struct_size = sizeof inputs,
+                                        .policy_chosen_logps = policy[0],
+                                        .policy_rejected_logps = policy[1],
+                                        .reference_chosen_logps = reference[0],
+                                        .reference_rejected_logps = reference[1],
+                                        .chosen_embeddings = embeddings[0],
+                                        .rejected_embeddings = embeddings[1],
+                                        .m = out->counts[0],
+                                        .n = out->counts[1],
+                                        .dim = dim};
     const rpo_contrast_outputs outputs = {.struct_size = sizeof outputs,
                                           .loss = &out->loss,
                                           .grad_chosen_logps = out->gradients[0],
@@ -224,7 +231,8 @@ Test(blocks, loss_where_policy_is_the_reference) {
                          rpo_loss_kind_name((rpo_loss_kind)kind));
             cr_expect_eq(figures.rewards_accuracies, 0.0); /* ties are no wins */
         }
-    const rpo_loss_options sft = {.kind = RPO_LOSS_SFT};
+    rpo_loss_options sft = RPO_LOSS_OPTIONS_INIT;
+    sft.kind = RPO_LOSS_SFT;
     cr_expect(isnan(rpo_loss_at_start(&sft)));
     close_fixture(&f);
 }

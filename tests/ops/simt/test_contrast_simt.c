@@ -228,21 +228,18 @@ Test(contrast_simt, workspace_is_linear_in_m_and_n) {
 static device_buffer run_matrix(rpo_context *context, const contrast_data *data, bool weights,
                                 const char *name) {
     contrast_placed placed = contrast_place(context, data);
-    const rpo_contrast_inputs *in = &placed.inputs;
+    const rpo_contrast_inputs *of = &placed.inputs;
+    const rpo_similarity_inputs in = {sizeof in, of->chosen_embeddings, of->rejected_embeddings, of->m, of->n,
+                                      of->dim,   of->embedding_dtype};
     size_t size = 0;
-    cr_assert_eq(
-        rpo_prompt_similarity_workspace_size(context, &size, in->m, in->n, in->dim, in->embedding_dtype),
-        RPO_OK);
+    cr_assert_eq(rpo_prompt_similarity_workspace_size(context, &size, &in), RPO_OK);
     device_scratch workspace = scratch_new(context, size);
-    device_buffer matrix = buffer_new(context, in->m * in->n, RPO_FLOAT32, 4);
+    device_buffer matrix = buffer_new(context, in.m * in.n, RPO_FLOAT32, 4);
     float *out = buffer_device(&matrix);
     void *memory = scratch_device(&workspace);
-    const rpo_status status =
-        weights ? rpo_contrast_weights(context, out, in->chosen_embeddings, in->rejected_embeddings, in->m,
-                                       in->n, in->dim, in->embedding_dtype, data->options.tau,
-                                       data->options.weight_scale, memory, size)
-                : rpo_prompt_similarity(context, out, in->chosen_embeddings, in->rejected_embeddings, in->m,
-                                        in->n, in->dim, in->embedding_dtype, memory, size);
+    const rpo_status status = weights ? rpo_contrast_weights(context, out, &in, data->options.tau,
+                                                             data->options.weight_scale, memory, size)
+                                      : rpo_prompt_similarity(context, out, &in, memory, size);
     cr_assert_eq(status, RPO_OK, "%s: %s", name, rpo_last_error());
     buffer_pull(&matrix, name);
     scratch_check(&workspace, name);

@@ -173,7 +173,7 @@ static double megabytes(rpo_linear_logprob_shape *shape, size_t l2_bytes, bool b
     const rpo_cuda_state state = {.compute_capability = 90, .num_sms = 132, .l2_bytes = l2_bytes};
     const rpo_linear_plan plan = rpo_linear_plan_choose(&state, shape, backward);
     rpo_linear_buffers buffers;
-    return (double)rpo_linear_plan_carve(&buffers, &plan, shape, backward, NULL) / MEBIBYTE;
+    return (double)rpo_linear_plan_lay_out(&buffers, &plan, shape, backward, NULL) / MEBIBYTE;
 }
 
 /* The targets for memory beside the results; plans are made for real devices although none is here. */
@@ -188,7 +188,6 @@ Test(linear_logprob_simt, workspace_is_bounded_on_real_devices) {
         const rpo_linear_plan plan = rpo_linear_plan_choose(&state, &shape, false);
         const size_t cache_bytes = rpo_linear_cache_bytes(&plan, &shape, plan.capacity);
         rpo_linear_logprob_shape cached = shape;
-        cached.cache = &cached; /* only sizes are asked for */
         cached.cache_bytes = cache_bytes;
         cr_assert_eq(rpo_linear_plan_choose(&state, &cached, true).cached_rows, 4096);
         const double both = megabytes(&cached, l2[i], true) + (double)cache_bytes / MEBIBYTE;
