@@ -40,7 +40,8 @@ typedef struct rpo_optimizer_arrays {
     float *master;          /* the parameters */
     const float *gradients; /* as all arrays here: of the same layout */
     float *moments[2];      /* adamw: first and second; rmsprop: square average, NULL */
-    void *working;          /* receives the new parameters in working_dtype, to nearest even; NULL = none */
+    void
+        *working; /* receives the new parameters in working_dtype, to nearest even; NULL = none; not master */
     rpo_dtype working_dtype;
     const rpo_optimizer_run *runs; /* [num_runs], on the device */
     int64_t num_runs;
@@ -65,7 +66,8 @@ typedef rpo_status rpo_grad_norm_op(rpo_context *context, rpo_step_control *cont
                                     float max_grad_norm, void *workspace, size_t workspace_size);
 
 /*
- * One update of all runs, in one launch; nothing where control->skip.
+ * One update of all runs, in one launch; nothing where control->skip. control->updates is 1 or more, as grad_norm
+ * leaves it; a backend that can see that it is not refuses.
  *   adamw    torch.optim.AdamW (Loshchilov and Hutter 2019)
  *   rmsprop  torch.optim.RMSprop, not centred, no momentum
  */

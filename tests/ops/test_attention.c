@@ -209,6 +209,42 @@ Test(attention, a_shared_prefix_is_the_same_sequences_unshared) {
     check_shared(thirds, 13, (const int32_t[]){1, 2, 3, 70, 5, 6, 7}, 7);
 }
 
+/* A family of segments is the same wherever it stands and whatever stands between: no bit of it follows the batch. */
+Test(attention, does_not_depend_on_the_rest_of_the_batch) {
+    static const test_segment alone[] = {{7, -1}, {70, 0}, {65, 0}};
+    static const test_segment among[] = {{33, -1}, {7, -1}, {4, 0}, {70, 1}, {20, -1}, {65, 1}};
+    static const int places[] = {1, 3, 5}; /* of the family among the others */
+    batch_layout one, many;
+    lay_out_segments(&one, alone, 3);
+    lay_out_segments(&many, among, 6);
+    const rpo_attention_shape one_shape = shape_of(&one, halves.heads, halves.kv_heads, halves.dim);
+    const rpo_attention_shape many_shape = shape_of(&many, halves.heads, halves.kv_heads, halves.dim);
+    const int64_t size = qkv_size(&one_shape), out_size = halves.heads * halves.dim;
+    float *many_qkv = test_normals((size_t)(many.rows * size), 81, 1.0);
+    float *many_grad_out = test_normals((size_t)(many.rows * out_size), 82, 1.0);
+    float *qkv = test_floats((size_t)(one.rows * size)),
+          *grad_out = test_floats((size_t)(one.rows * out_size));
+    for (int s = 0; s < 3; ++s) {
+        const int64_t to = one.cu_seqlens[s], from = many.cu_seqlens[places[s]];
+        copy_rows(qkv, to, many_qkv, from, alone[s].length, size);
+        copy_rows(grad_out, to, many_grad_out, from, alone[s].length, out_size);
+    }
+    const results a = run(2, &one, &one_shape, qkv, grad_out);
+    const results b = run(2, &many, &many_shape, many_qkv, many_grad_out);
+    for (int s = 0; s < 3; ++s) {
+        const int64_t at = one.cu_seqlens[s], other = many.cu_seqlens[places[s]], rows = alone[s].length;
+        expect_same_bits(a.out + at * out_size, b.out + other * out_size, rows * out_size, "attention");
+        expect_same_bits(a.grad_qkv + at * size, b.grad_qkv + other * size, rows * size,
+                         "attention_backward");
+    }
+    release_results(&a);
+    release_results(&b);
+    rpo_free(grad_out);
+    rpo_free(qkv);
+    rpo_free(many_grad_out);
+    rpo_free(many_qkv);
+}
+
 Test(attention, sees_neither_the_future_nor_other_segments) {
     enum { HEADS = 2, DIM = 8, ROW = 3 * HEADS * DIM, OUT = HEADS * DIM };
     static const test_segment segments[] = {{100, -1}, {80, -1}, {120, 1}, {60, 1}};
