@@ -11,9 +11,9 @@
 /* One call may move no more than 2 GiB. */
 static const size_t most_at_once = (size_t)1 << 30;
 
-static int open_retried(const char *path, int flags) {
+int rpo_open_retried(const char *path, int flags, unsigned mode) {
     for (;;) {
-        const int file = open(path, flags | O_CLOEXEC | O_NOCTTY, 0666);
+        const int file = open(path, flags | O_CLOEXEC | O_NOCTTY, mode);
         if (file >= 0 || errno != EINTR)
             return file;
     }
@@ -38,8 +38,8 @@ static rpo_status check_regular(int file, const char *path, uint64_t *size) {
 }
 
 rpo_status rpo_open_regular(const char *path, int *file, uint64_t *size) {
-    *file = open_retried(path, O_RDONLY | O_NONBLOCK); /* a pipe would wait for someone to write */
-    if (*file < 0 && errno == ENXIO)                   /* a socket */
+    *file = rpo_open_retried(path, O_RDONLY | O_NONBLOCK, 0); /* a pipe would wait for someone to write */
+    if (*file < 0 && errno == ENXIO)                          /* a socket */
         return refuse_special(path);
     if (*file < 0) {
         const rpo_status fault = rpo_path_fault(path, "cannot be opened", errno);
@@ -56,7 +56,7 @@ rpo_status rpo_open_regular(const char *path, int *file, uint64_t *size) {
 }
 
 rpo_status rpo_open_to_write(const char *path, int flags, int *file) {
-    *file = open_retried(path, O_WRONLY | O_CREAT | flags);
+    *file = rpo_open_retried(path, O_WRONLY | O_CREAT | flags, 0666);
     return *file < 0 ? rpo_io_fault(path, "cannot be written", errno) : RPO_OK;
 }
 

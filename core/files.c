@@ -13,7 +13,7 @@
 #include "core/signals.h"
 
 rpo_status rpo_sync_folder(const char *path) {
-    const int folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int folder = rpo_open_retried(path, O_RDONLY | O_DIRECTORY, 0);
     if (folder < 0)
         return rpo_io_fault(path, "cannot be opened to sync it", errno);
     int result;
@@ -85,7 +85,7 @@ rpo_status rpo_read_file(const char *path, size_t limit, char **data, size_t *si
     *data = NULL;
     *size = 0;
 
-    const int file = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    const int file = rpo_open_retried(path, O_RDONLY | O_NONBLOCK, 0);
     if (file < 0)
         return rpo_path_fault(path, "cannot be read", errno);
     if (fstat(file, &info) != 0) {

@@ -175,7 +175,7 @@ cleanup:
 /* Writes one byte into a new file and leaves no name behind, where the file system has files without names. */
 static rpo_status try_file(const char *path) {
     char *named = NULL;
-    int file = open(path, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+    int file = rpo_open_retried(path, O_TMPFILE | O_WRONLY, 0600);
     if (file < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL || errno == ENOENT)) {
         named = rpo_path_join(path, RPO_PROBE_PREFIX "XXXXXX");
         if (named == NULL)

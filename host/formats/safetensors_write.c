@@ -72,9 +72,7 @@ static rpo_status write_file(int descriptor, const char *path, const rpo_text *h
         RPO_TRY(tensor_count(&tensors[i], &elements));
         RPO_TRY(write_all(descriptor, path, tensors[i].data, elements * sizeof(float)));
     }
-    if (fsync(descriptor) != 0)
-        return rpo_io_fault(path, "cannot be synced to disk", errno);
-    return RPO_OK;
+    return rpo_sync_file(descriptor, path);
 }
 
 rpo_status rpo_safetensors_write(const char *path, const rpo_tensor_write *tensors, size_t count) {

@@ -69,7 +69,7 @@ static rpo_status lock_file(const rpo_config *config, int lock, const char *path
 /* *lock stays -1 where the file was replaced between its opening and its locking: to be tried again. */
 static rpo_status try_lock(const rpo_config *config, int *lock, const char *path) {
     bool same = false;
-    const int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    const int file = rpo_open_retried(path, O_RDWR | O_CREAT, 0666);
     if (file < 0)
         return rpo_path_fault(path, "cannot be opened", errno);
     rpo_status status = lock_file(config, file, path);
