@@ -1,4 +1,4 @@
-/* fuzz_checksums.c - a checkpoint's list of checksums, over a folder of two sound files. */
+/* fuzz_checksums.c - a checkpoint's list of checksums, over a folder of sound files. */
 #include "fuzz.h"
 #include "host/checkpoint/internal.h"
 
@@ -6,7 +6,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static char *sound; /* the list as it is written */
     static size_t sound_size;
     if (sound == NULL) {
-        fuzz_write("empty", "", 0);
+        fuzz_write("config.json", "", 0);
+        fuzz_write(RPO_CHECKPOINT_OPTIMIZER, "", 0);
+        fuzz_write(RPO_CHECKPOINT_STATE, "", 0);
         fuzz_write("model.safetensors", "abc", 3);
         FUZZ_CHECK(rpo_checksums_write(fuzz_path("")) == RPO_OK);
         FUZZ_CHECK(rpo_read_file(fuzz_path(RPO_CHECKPOINT_CHECKSUMS), 1 << 20, &sound, &sound_size) ==
