@@ -4,7 +4,7 @@
 #include "core/error.h"
 #include "core/threads.h"
 #include "kernels/api/versioned.h"
-#include "kernels/op_table.h"
+#include "kernels/instrument.h"
 
 extern const rpo_backend rpo_cpu_backend;
 #if defined(RPO_HAVE_CUDA)
@@ -55,7 +55,12 @@ rpo_status rpo_context_create(rpo_context **context, const rpo_context_options *
     created->device_index = taken.device_index;
     created->num_threads = taken.num_threads > 0 ? taken.num_threads : rpo_threads_default();
     created->stream = taken.stream;
-    const rpo_status status = backend->open(created, &taken);
+    rpo_status status = backend->open(created, &taken);
+    if (status == RPO_OK) {
+        status = rpo_instrument_attach(created);
+        if (status != RPO_OK)
+            backend->close(created);
+    }
     if (status != RPO_OK) {
         free(created);
         return status;
@@ -67,6 +72,7 @@ rpo_status rpo_context_create(rpo_context **context, const rpo_context_options *
 void rpo_context_free(rpo_context *context) {
     if (context == NULL)
         return;
+    rpo_instrument_detach(context);
     context->backend->close(context);
     free(context);
 }

@@ -67,8 +67,12 @@ typedef struct rpo_backend {
     rpo_optimizer_ops optimizer;
 } rpo_backend;
 
+typedef struct rpo_instrument rpo_instrument;
+
 struct rpo_context {
     const rpo_backend *backend;
+    rpo_instrument *instrument; /* stands between (instrument.h); NULL = nothing does */
+    int64_t launches;           /* kernels and library products that the CUDA backend enqueued */
     int device_index;
     int num_threads;
     void *stream;

@@ -8,12 +8,13 @@
 #include "core/core.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/model.h"
+#include "kernels/guard.h"
 
 static rpo_cpu_state *state_of(const rpo_context *context) {
     return context->state;
 }
 
-static rpo_status allocate(rpo_context *context, void **memory, size_t bytes) {
+static rpo_status allocate_plain(rpo_context *context, void **memory, size_t bytes) {
     (void)context;
     *memory = NULL;
     if (bytes == 0)
@@ -26,9 +27,21 @@ static rpo_status allocate(rpo_context *context, void **memory, size_t bytes) {
     return RPO_OK;
 }
 
-static void release(rpo_context *context, void *memory) {
+static void release_plain(rpo_context *context, void *memory) {
     (void)context;
     free(memory);
+}
+
+static rpo_status allocate(rpo_context *context, void **memory, size_t bytes) {
+    RPO_TRY(allocate_plain(context, memory, bytes));
+    if (*memory != NULL)
+        rpo_guard_add(*memory, bytes);
+    return RPO_OK;
+}
+
+static void release(rpo_context *context, void *memory) {
+    rpo_guard_remove(memory);
+    release_plain(context, memory);
 }
 
 static rpo_status copy_in(rpo_context *context, void *device, const void *host, size_t bytes) {
@@ -126,8 +139,8 @@ const rpo_device_ops rpo_cpu_device_ops = {
     .release = release,
     .copy_in = copy_in,
     .copy_out = copy_out,
-    .allocate_pinned = allocate,
-    .release_pinned = release,
+    .allocate_pinned = allocate_plain,
+    .release_pinned = release_plain,
     .copy_in_async = copy_in,
     .copy_out_async = copy_out,
     .fill = fill,

@@ -24,6 +24,7 @@ extern "C" rpo_status rpo_cuda_check(int error, const char *what) {
 extern "C" void rpo_cuda_before_launch(rpo_context *context, const char *name, unsigned grid_x,
                                        unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
                                        unsigned block_z, size_t shared_bytes) {
+    ++context->launches;
 #if defined(RPO_SIMT)
     simt::name_next_launch(name);
 #endif

@@ -82,6 +82,7 @@ extern "C" rpo_status rpo_cuda_gemm(rpo_context *context, const rpo_gemm *gemm, 
                              "cuBLASLt: no algorithm for a %lld x %lld x %lld product of %s",
                              static_cast<long long>(gemm->m), static_cast<long long>(gemm->n),
                              static_cast<long long>(gemm->k), rpo_dtype_name(gemm->operand_dtype));
+    ++context->launches;
     return check(cublasLtMatmul(handle, &description, &gemm->alpha, gemm->b, &first, gemm->a, &second,
                                 &gemm->beta, gemm->c, &out, gemm->c, &out, &choice.algo, workspace,
                                 workspace_size, static_cast<cudaStream_t>(context->stream)),
