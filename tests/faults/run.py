@@ -205,6 +205,10 @@ class Bench:
             faults = self.check_ending(result, fault)
             if result.returncode == 0:
                 faults += self.check_result(folder)
+                if scenario == "resumed" and f"resume     from run/checkpoints/step-{HALF}\n" not in result.stdout:
+                    faults.append("a sound checkpoint was passed over")
+                if trial[2:] == ("flock",) and fault.endswith((":EIO", ":EIO:on")):
+                    faults.append("goes on without a lock")
             after = self.sound_steps(folder)
             if len(after) < len(before) or max(after, default=0) < max(before, default=0):
                 faults.append(f"sound checkpoints before: {before}, after: {after}")
