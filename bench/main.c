@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "bench/bench.h"
-#include "core/waiting.h"
+#include "core/startup.h"
 
 typedef struct bench_entry {
     const char *name;
@@ -111,7 +111,7 @@ static rpo_status print_help(void) {
 }
 
 int main(int argc, char **argv) {
-    rpo_wait_politely(argv);
+    rpo_startup(argv);
     bench_options options;
     rpo_context *context = NULL;
     session now = {.options = &options, .all_correct = true};

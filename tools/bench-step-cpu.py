@@ -16,7 +16,8 @@ log-probs known beforehand and not timed. `rpo` rows are the whole program, read
 Python's imports hold is shown beside it.
 
 All contenders run with OMP_WAIT_POLICY=passive and GOMP_SPINCOUNT=1000, as `rpo` sets them for itself, so that a busy neighbour hurts
-nobody out of proportion; --as-is leaves the environment alone.
+nobody out of proportion, and with the OPENBLAS_CORETYPE that `rpo` uses, so that an older release has the same matrix products;
+--as-is leaves the environment alone.
 Needs an environment with PyTorch, transformers and TRL (tools/peers-venv).
 """
 
@@ -116,11 +117,20 @@ def run_peer(case, peer, environment):
     return {**json.loads(text.splitlines()[-1]), "peak_resident_bytes": peak}
 
 
+def blas_core(program):
+    """The kernels of OpenBLAS that the program uses: the word before MAX_THREADS of `rpo info`; None with another BLAS."""
+    text = subprocess.run([program, "info"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    core = re.search(r"OpenBLAS .*?(\S+) MAX_THREADS", text)
+    return core.group(1) if core else None
+
+
 def run_contender(case, contender, arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads), "TOKENIZERS_PARALLELISM": "false",
                    "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": os.path.join(case["folder"], "cache")}
     if not arguments.as_is:
         environment.update(OMP_WAIT_POLICY="passive", GOMP_SPINCOUNT="1000")
+        if arguments.blas_core:
+            environment["OPENBLAS_CORETYPE"] = arguments.blas_core
     if contender == "rpo":
         found = run_rpo(case, arguments.rpo, environment, False)
     elif contender == "old":
@@ -159,6 +169,7 @@ def measure(arguments):
     """Rows of all processes; written as they come."""
     contenders = ["rpo"] + (["old"] if arguments.rpo_old else []) + arguments.peer
     head = {"device": device(), "versions": versions(arguments), "threads": arguments.threads, "steps": arguments.steps,
+            "as_is": arguments.as_is, "blas_core": arguments.blas_core,
             "rounds": arguments.rounds, "load_average": os.getloadavg()[0]}
     rows = []
     out = open(arguments.out, "w") if arguments.out else None
@@ -216,6 +227,8 @@ def markdown(rows):
     head = rows[0]
     named = ", ".join(f"{name} {version}" for name, version in head["versions"].items())
     yield f"{head['device']}, {head['threads']} threads; {named}; {head['rounds']} rounds of {head['steps']} steps, turn about, medians; "
+    if head["blas_core"]:
+        yield f"OpenBLAS's kernels: {head['blas_core']}{' for rpo, others as they choose' if head['as_is'] else ''}; "
     yield f"load average at the start {head['load_average']:.2f} (anything but 0 disturbs)."
     for name in dict.fromkeys(row["case"] for row in rows[1:]):
         found = summarize(rows[1:], name)
@@ -255,6 +268,7 @@ def main():
         with open(arguments.source) as lines:
             rows = [json.loads(line) for line in lines if line.strip()]
     else:
+        arguments.blas_core = blas_core(arguments.rpo)
         rows = measure(arguments)
     text = "\n".join(markdown(rows)) + "\n"
     if arguments.markdown:

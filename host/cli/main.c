@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/waiting.h"
+#include "core/startup.h"
 #include "host/cli/cli.h"
 #include "host/config/keys.h"
 
@@ -121,7 +121,7 @@ static bool open_standard_descriptors(void) {
 }
 
 int main(int argc, char **argv) {
-    rpo_wait_politely(argv);
+    rpo_startup(argv);
     if (!open_standard_descriptors())
         return RPO_EXIT_MACHINE; /* there is nowhere to say why */
     signal(SIGXFSZ, SIG_IGN);    /* a file at its size limit is a failed write, not the end without a word */

@@ -51,7 +51,7 @@ typedef struct rpo_context_options {
  * The CPU's ops run on the host program's OpenMP threads. How long these spin before they sleep is read from the
  * environment when the runtime is loaded, so the library cannot choose it: where other work shares the cores,
  * start the program with OMP_WAIT_POLICY=passive and GOMP_SPINCOUNT=1000, or give fewer num_threads; the default
- * is several times slower there (docs/threads.md).
+ * is several times slower there. docs/threads.md has that, and OPENBLAS_CORETYPE for processors newer than OpenBLAS.
  * Errors: INVALID_ARGUMENT, UNSUPPORTED (the build has no such backend), DEVICE, OUT_OF_MEMORY.
  */
 RPO_API rpo_status rpo_context_create(rpo_context **context, const rpo_context_options *options);

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# test_waiting.sh - the programs put a patient wait policy into their own environment by starting themselves again:
-# the user's own choice wins, and process, arguments, name, signals and exit codes are what they were. No times.
+# test_startup.sh - the programs put a patient wait policy, and kernels for this machine's vectors, into their own environment
+# by starting themselves again: the user's own choice wins, and process, arguments, name, signals and exit codes are what
+# they were. No times.
 set -euo pipefail
 
 rpo="$RPO_BUILD/bin/rpo"
 . "$RPO_SOURCE/tests/e2e/helpers.sh"
-unset OMP_WAIT_POLICY GOMP_SPINCOUNT KMP_BLOCKTIME
+unset OMP_WAIT_POLICY GOMP_SPINCOUNT KMP_BLOCKTIME OPENBLAS_CORETYPE
 
 case_text='{"kind": "logps", "vocab": 2, "lens": [1], "logits": [[0, 0]], "labels": [1], "coef": [1], "average": false}'
 mkfifo "$work/case.json"
@@ -47,6 +48,8 @@ has OMP_WAIT_POLICY passive
 has GOMP_SPINCOUNT 1000
 has KMP_BLOCKTIME
 process_state >"$work/again"
+core=$(tr '\0' '\n' <"/proc/$pid/environ" | sed -n 's/^OPENBLAS_CORETYPE=//p') # nothing where OpenBLAS knows the machine
+settled=(OMP_WAIT_POLICY=passive ${core:+OPENBLAS_CORETYPE=$core})
 give
 
 # ---- the user's own setting wins, whatever it is ----
@@ -55,10 +58,22 @@ for setting in OMP_WAIT_POLICY=active OMP_WAIT_POLICY=passive OMP_WAIT_POLICY= G
     for name in OMP_WAIT_POLICY GOMP_SPINCOUNT KMP_BLOCKTIME; do
         if [ "${setting%%=*}" = $name ]; then has $name "${setting#*=}"; else has $name; fi
     done
-    process_state >"$work/once"
     give
 done
+start "${settled[@]}"
+process_state >"$work/once"
+give
 diff "$work/once" "$work/again" || fail "starting again changed the process"
+
+# ---- OpenBLAS takes kernels that use the machine's vectors, unless told which ----
+if grep -q '^flags.* avx2 ' /proc/cpuinfo && "$rpo" info | grep -q 'OpenBLAS .*DYNAMIC_ARCH'; then
+    "$rpo" info | grep -qE 'OpenBLAS .* (Prescott|Core2|Nehalem|Barcelona) ' && fail "no vectors: $("$rpo" info | grep OpenBLAS)"
+    OPENBLAS_CORETYPE=Prescott "$rpo" info | grep -q 'OpenBLAS .* Prescott ' || fail "the user's OPENBLAS_CORETYPE is not kept"
+    start OPENBLAS_CORETYPE=Nehalem
+    has OPENBLAS_CORETYPE Nehalem
+    has OMP_WAIT_POLICY passive
+    give
+fi
 
 # ---- signals ----
 start
@@ -73,7 +88,7 @@ exec 3>&-
 same() {
     local again=0 once=0
     (exec -a 'another name' "$@") >"$work/out" 2>"$work/err" || again=$?
-    (OMP_WAIT_POLICY=passive exec -a 'another name' "$@") >"$work/out.once" 2>"$work/err.once" || once=$?
+    (export "${settled[@]}" && exec -a 'another name' "$@") >"$work/out.once" 2>"$work/err.once" || once=$?
     [ $again = $once ] || fail "$*: exit code $again, without the second start $once"
     cmp "$work/out" "$work/out.once" || fail "$*: other words on stdout"
     cmp "$work/err" "$work/err.once" || fail "$*: other words on stderr"
