@@ -53,7 +53,10 @@ static rpo_status read_json(rpo_json **json, const char *folder, const char *nam
     char *path = rpo_path_join(folder, name);
     if (path == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
-    const rpo_status status = rpo_path_exists(path) ? rpo_json_read_file(json, path, FILE_LIMIT) : RPO_OK;
+    rpo_path_kind kind = RPO_PATH_ABSENT;
+    rpo_status status = rpo_path_examine(path, &kind);
+    if (status == RPO_OK && kind != RPO_PATH_ABSENT)
+        status = rpo_json_read_file(json, path, FILE_LIMIT);
     rpo_free(path);
     return status;
 }
@@ -150,9 +153,13 @@ static rpo_status check_config(const char *folder, bool is_ours) {
 }
 
 rpo_status rpo_tokenizer_check_folder(const rpo_tokenizer *tokenizer, const char *model_folder) {
-    if (tokenizer->choice == RPO_TOKENIZER_BYTES || !rpo_path_is_folder(model_folder))
-        return RPO_OK;
+    rpo_path_kind kind = RPO_PATH_ABSENT;
     bool is_ours = false;
+    if (tokenizer->choice == RPO_TOKENIZER_BYTES)
+        return RPO_OK;
+    RPO_TRY(rpo_path_examine(model_folder, &kind));
+    if (kind != RPO_PATH_FOLDER) /* the model's loader says so */
+        return RPO_OK;
     RPO_TRY(recognise(&is_ours, model_folder));
     RPO_TRY(refuse_other_files(model_folder, is_ours));
     return check_config(model_folder, is_ours);
