@@ -1,4 +1,5 @@
 /* checksums.c - a checkpoint's list of files with the hash of each. */
+#include <limits.h>
 #include <string.h>
 
 #include "host/checkpoint/internal.h"
@@ -57,7 +58,8 @@ static bool next_listed(const char **text, listed_file *file) {
         return false;
     *file = (listed_file){line, line + HASH_DIGITS + 2, (size_t)(end - line) - HASH_DIGITS - 2};
     *text = end + 1;
-    return memchr(file->name, '/', file->name_length) == NULL;
+    /* A longer name is none: looking for such a file fails, and a failure would not tell that the list is damaged. */
+    return file->name_length <= NAME_MAX && memchr(file->name, '/', file->name_length) == NULL;
 }
 
 static bool is_listed(const char *list, const char *name) {

@@ -296,6 +296,30 @@ Test(checkpoint, a_shortened_list_is_damage) {
     close_fixture(&f);
 }
 
+/* A name longer than any file's is damage of the list, not a failure to look: older checkpoints are still found. */
+Test(checkpoint, a_list_with_an_endless_name_is_damage) {
+    fixture f;
+    open_fixture(&f, "adamw");
+    save_step(&f, 1, 3);
+    save_step(&f, 2, 3);
+    char path[256], line[400];
+    memset(line, 'a', sizeof line);
+    memcpy(line + 32, "  ", 2);
+    line[sizeof line - 1] = '\n';
+    path_in(path, f.folder, "checkpoints/step-2/checksums");
+    must(rpo_write_file_atomic(path, line, sizeof line));
+    char *folder = NULL;
+    rpo_text warnings = {0};
+    rpo_trainer_state read;
+    must(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings));
+    cr_assert_not_null(folder);
+    cr_expect_eq(read.step, 1);
+    cr_expect_not_null(strstr(warnings.data, "step-2/checksums: is damaged"), "%s", warnings.data);
+    rpo_free(folder);
+    rpo_text_free(&warnings);
+    close_fixture(&f);
+}
+
 /* What is whole by its checksums but does not fit is no damage: nothing is passed over. */
 Test(checkpoint, a_renamed_one_is_refused) {
     fixture f;
