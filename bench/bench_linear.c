@@ -161,7 +161,8 @@ static rpo_status check_twin(bench_run *run, linear_mode mode, int64_t hidden_si
                                             .vocab_size = 401,
                                             .num_sequences = 5,
                                             .dtype = run->row->dtype,
-                                            .chunk_bytes = 24 * 401 * rpo_dtype_size(run->row->dtype)};
+                                            .chunk_bytes =
+                                                (size_t)24 * 401 * rpo_dtype_size(run->row->dtype)};
     linear_case twin;
     rpo_status status = linear_case_new(&twin, run->context, mode, &shape, 60);
     if (status == RPO_OK)

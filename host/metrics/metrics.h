@@ -25,7 +25,7 @@ typedef struct rpo_metrics rpo_metrics;
  * `run_folder` NULL there are no files and the terminal is stderr, so that stdout stays free for a result.
  * Every function below accepts NULL for `metrics` and then does nothing: ranks other than 0 have none.
  */
-rpo_status rpo_metrics_open(rpo_metrics **metrics, const char *run_folder, int64_t keep_bytes);
+rpo_status rpo_metrics_open(rpo_metrics **out, const char *run_folder, int64_t keep_bytes);
 rpo_status rpo_metrics_write(rpo_metrics *metrics, const rpo_metrics_row *row);
 int64_t rpo_metrics_bytes(const rpo_metrics *metrics);
 rpo_status

@@ -8,7 +8,7 @@ rpo_status rpo_cpu_rows_check(const rpo_cpu_rows *rows) {
     for (int64_t s = 0; s < rows->num_sequences; ++s)
         if (cu_seqlens[s + 1] < cu_seqlens[s])
             return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT,
-                                 "cu_seqlens[%lld]: is %d after %d; must not decrease", (long long)(s + 1),
+                                 "cu_seqlens[%lld]: is %d after %d; must not decrease", (long long)s + 1,
                                  cu_seqlens[s + 1], cu_seqlens[s]);
     if (cu_seqlens[rows->num_sequences] != rows->num_rows)
         return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "cu_seqlens[%lld]: is %d; must be shape.rows, %lld",
