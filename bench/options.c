@@ -82,8 +82,9 @@ static const char details[] =
     "  linear-logprob-backward-frozen  the same without the head's gradient\n"
     "  training-step                 layers (4), hidden (256), intermediate (688), heads (4),\n"
     "                                kv_heads (4), vocab (32000), rows (2048), sequences (8),\n"
-    "                                valid_percent (100): forward, DPO loss, backward, gradient norm,\n"
-    "                                RMSprop; cpu only\n"
+    "                                valid_percent (100), shared (1: a pair's responses share the rows of\n"
+    "                                their prompt; 0: whole): upload, forward, DPO loss, backward,\n"
+    "                                gradient norm, RMSprop, download; cpu only\n"
     "  all                           every one that the backend has\n"
     "\n"
     "Exit codes: 0 done, 1 a row is not correct, 2 the command line is at fault, 3 anything else.\n";

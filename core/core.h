@@ -79,6 +79,7 @@ void rpo_hash_add_string(rpo_hash *hash,
 void rpo_hash_finish(rpo_hash *hash, char hex[33]); /* and frees it */
 /* Of a regular file. `stoppable`: a signal that asks to stop ends the reading (INTERRUPTED). */
 rpo_status rpo_hash_file(const char *path, bool stoppable, char hex[33]);
+uint64_t rpo_hash_bytes(const void *data, size_t size); /* 64 bits, for tables in memory */
 
 /* ---- files (files.c). Messages name the path. ---- */
 

@@ -46,6 +46,10 @@ void rpo_hash_finish(rpo_hash *hash, char hex[33]) {
     rpo_free(hash);
 }
 
+uint64_t rpo_hash_bytes(const void *data, size_t size) {
+    return XXH3_64bits(data, size);
+}
+
 rpo_status rpo_hash_file(const char *path, bool stoppable, char hex[33]) {
     enum { CHUNK = 1 << 20 };
     int file = -1;

@@ -10,7 +10,7 @@
 
 #include "host/comm/comm.h"
 #include "host/data/dataset.h"
-#include "host/model/model.h"
+#include "tests/model_testing.h"
 
 /* Fails the test with the library's message. */
 static inline void must(rpo_status status) {
@@ -65,7 +65,7 @@ static inline rpo_dataset *make_unpaired(const char *folder, const char *labels,
     return dataset;
 }
 
-static inline rpo_model *make_model(rpo_context *context, uint64_t seed) {
+static inline test_model make_model(rpo_context *context, uint64_t seed) {
     rpo_model_config config = rpo_model_config_default();
     config.vocab_size = 259;
     config.hidden_size = 24;
@@ -76,9 +76,7 @@ static inline rpo_model *make_model(rpo_context *context, uint64_t seed) {
     config.head_dim = 6;
     config.max_position_embeddings = 256;
     config.initializer_range = 0.08; /* large enough that the log-probs differ visibly */
-    rpo_model *model = NULL;
-    must(rpo_model_create(&model, context, &config, seed));
-    return model;
+    return test_model_create(context, &config, seed);
 }
 
 #endif

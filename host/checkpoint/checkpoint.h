@@ -30,8 +30,10 @@ typedef struct rpo_trainer_state {
 } rpo_trainer_state;
 
 typedef struct rpo_optimizer_state {
-    const char *kind;  /* "adamw", "rmsprop" */
-    float *moments[2]; /* flat arrays of the model's layout; moments[1] NULL for rmsprop */
+    rpo_context *context;
+    int num_moments;
+    const char *names[RPO_MAX_MOMENTS]; /* what optimizer.safetensors calls them */
+    float *moments[RPO_MAX_MOMENTS];    /* device, [count]: flat arrays of the trainable space */
     int64_t count;
 } rpo_optimizer_state;
 
@@ -67,7 +69,7 @@ rpo_status rpo_checkpoint_find_latest(const char *run_folder, char **folder, rpo
 rpo_status rpo_checkpoint_set_later_aside(const char *run_folder, int64_t step, rpo_text *warnings);
 
 /* Loads weights and moments of a checkpoint folder found so into existing memory of the same layout. */
-rpo_status rpo_checkpoint_load(const char *folder, rpo_model *model, rpo_optimizer_state *optimizer);
+rpo_status rpo_checkpoint_load(const char *folder, rpo_model *model, const rpo_optimizer_state *optimizer);
 
 /* RUN/final: the model and `extras` (may be NULL), through the same temp folder and rename. */
 rpo_status rpo_checkpoint_save_final(const char *run_folder, const rpo_model *model,

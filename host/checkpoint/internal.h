@@ -38,7 +38,4 @@ rpo_status rpo_checkpoint_replace(const char *from, const char *to, const char *
 /* Appends the message of a failure that costs no more than disk space, as one line. */
 void rpo_checkpoint_warn(rpo_text *warnings);
 
-/* Names of the optimizer's tensors, in the order of its moments; NULL for an unknown kind. */
-const char *const *rpo_checkpoint_moment_names(const char *kind);
-
 #endif

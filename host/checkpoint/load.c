@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "host/checkpoint/internal.h"
-#include "host/formats/safetensors.h"
+#include "host/model/weights.h"
 
 static rpo_status read_state(const char *folder, rpo_trainer_state *state) {
     char *path = rpo_path_join(folder, RPO_CHECKPOINT_STATE);
@@ -66,45 +66,41 @@ rpo_status rpo_checkpoint_find_latest(const char *run_folder, char **folder, rpo
     return status;
 }
 
-static rpo_status read_tensor(const rpo_safetensors *file, const char *name, int64_t count, float *values) {
+static rpo_status read_tensor(rpo_context *context, const rpo_safetensors *file, const char *name,
+                              int64_t count, float *device) {
     const rpo_tensor_info *info = rpo_safetensors_find(file, name);
     if (info == NULL)
         return rpo_error_set(RPO_ERROR_INVALID_INPUT, "tensor %s: is missing", name);
     if (info->count != count)
         return rpo_error_set(RPO_ERROR_INVALID_INPUT, "tensor %s: has %lld elements; must have %lld", name,
                              (long long)info->count, (long long)count);
-    return rpo_safetensors_read_float(file, info, values);
+    return rpo_device_load_tensor(context, file, info, device);
 }
 
 static rpo_status load_weights(const char *path, rpo_model *model) {
     rpo_safetensors *file = NULL;
     RPO_TRY(rpo_safetensors_open(&file, path));
-    size_t count = 0;
-    const rpo_parameter *parameters = rpo_model_parameters(model, &count);
-    int64_t total = 0;
-    float *weights = rpo_model_weights(model, &total);
+    const rpo_tensor_table *tensors = rpo_model_tensors(model);
     rpo_status status = RPO_OK;
-    for (size_t i = 0; i < count && status == RPO_OK; ++i)
-        status = read_tensor(file, parameters[i].name, parameters[i].count, weights + parameters[i].offset);
+    for (size_t i = 0; i < tensors->count && status == RPO_OK; ++i)
+        status = read_tensor(rpo_model_context(model), file, tensors->items[i].name, tensors->items[i].count,
+                             rpo_model_memory(model)->weights + tensors->items[i].offset);
     rpo_safetensors_close(file);
     return rpo_error_prefix(status, "%s: ", path);
 }
 
-static rpo_status load_moments(const char *path, rpo_optimizer_state *optimizer) {
-    const char *const *names = rpo_checkpoint_moment_names(optimizer->kind);
-    if (names == NULL)
-        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "optimizer: is %s; must be adamw or rmsprop",
-                             optimizer->kind);
+static rpo_status load_moments(const char *path, const rpo_optimizer_state *optimizer) {
     rpo_safetensors *file = NULL;
     RPO_TRY(rpo_safetensors_open(&file, path));
     rpo_status status = RPO_OK;
-    for (size_t i = 0; names[i] != NULL && status == RPO_OK; ++i)
-        status = read_tensor(file, names[i], optimizer->count, optimizer->moments[i]);
+    for (int i = 0; i < optimizer->num_moments && status == RPO_OK; ++i)
+        status = read_tensor(optimizer->context, file, optimizer->names[i], optimizer->count,
+                             optimizer->moments[i]);
     rpo_safetensors_close(file);
     return rpo_error_prefix(status, "%s: ", path);
 }
 
-rpo_status rpo_checkpoint_load(const char *folder, rpo_model *model, rpo_optimizer_state *optimizer) {
+rpo_status rpo_checkpoint_load(const char *folder, rpo_model *model, const rpo_optimizer_state *optimizer) {
     char *weights = rpo_path_join(folder, "model.safetensors");
     char *moments = rpo_path_join(folder, RPO_CHECKPOINT_OPTIMIZER);
     rpo_status status = weights == NULL || moments == NULL ? RPO_ERROR_OUT_OF_MEMORY : RPO_OK;

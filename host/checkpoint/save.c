@@ -5,35 +5,23 @@
 #include <string.h>
 
 #include "host/checkpoint/internal.h"
-#include "host/formats/safetensors.h"
-
-const char *const *rpo_checkpoint_moment_names(const char *kind) {
-    static const char *const adamw[] = {"exp_avg", "exp_avg_sq", NULL};
-    static const char *const rmsprop[] = {"square_avg", NULL};
-    if (strcmp(kind, "adamw") == 0)
-        return adamw;
-    if (strcmp(kind, "rmsprop") == 0)
-        return rmsprop;
-    return NULL;
-}
+#include "host/model/weights.h"
 
 static rpo_status write_optimizer(const rpo_optimizer_state *optimizer, const char *folder) {
-    const char *const *names = rpo_checkpoint_moment_names(optimizer->kind);
-    if (names == NULL)
-        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "optimizer: is %s; must be adamw or rmsprop",
-                             optimizer->kind);
-    rpo_tensor_write tensors[2] = {0};
-    size_t count = 0;
-    for (; names[count] != NULL; ++count) {
-        tensors[count].name = names[count];
-        tensors[count].num_dims = 1;
-        tensors[count].shape[0] = optimizer->count;
-        tensors[count].data = optimizer->moments[count];
+    rpo_tensor_write tensors[RPO_MAX_MOMENTS] = {0};
+    rpo_device_source sources[RPO_MAX_MOMENTS];
+    for (int i = 0; i < optimizer->num_moments; ++i) {
+        sources[i] = (rpo_device_source){optimizer->context, optimizer->moments[i]};
+        tensors[i] = (rpo_tensor_write){.name = optimizer->names[i],
+                                        .num_dims = 1,
+                                        .shape = {optimizer->count},
+                                        .read = rpo_device_source_read,
+                                        .user = &sources[i]};
     }
     char *path = rpo_path_join(folder, RPO_CHECKPOINT_OPTIMIZER);
     if (path == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
-    const rpo_status status = rpo_safetensors_write(path, tensors, count);
+    const rpo_status status = rpo_safetensors_write(path, tensors, (size_t)optimizer->num_moments);
     rpo_free(path);
     return status;
 }

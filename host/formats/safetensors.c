@@ -94,47 +94,65 @@ static void decode(float *out, const unsigned char *bytes, size_t count, element
     }
 }
 
-rpo_status rpo_safetensors_read_float(const rpo_safetensors *file, const rpo_tensor_info *info, float *out) {
-    enum { CHUNK = 1 << 18 };
-    const rpo_safetensors_shard *shard = &file->shards[file->shard_of[info - file->tensors]];
-    element_kind kind = ELEMENT_F32;
+static rpo_status element_kind_of(const rpo_tensor_info *info, const char *path, element_kind *kind) {
+    *kind = ELEMENT_F32;
     if (strcmp(info->dtype, "BF16") == 0)
-        kind = ELEMENT_BF16;
+        *kind = ELEMENT_BF16;
     else if (strcmp(info->dtype, "F16") == 0)
-        kind = ELEMENT_F16;
+        *kind = ELEMENT_F16;
     else if (strcmp(info->dtype, "F32") != 0)
         return rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: tensor %s: dtype is %s; must be F32, BF16 or F16",
-                             shard->path, info->name, info->dtype);
+                             path, info->name, info->dtype);
+    return RPO_OK;
+}
 
-    unsigned char *chunk = rpo_alloc_array(CHUNK, 1);
-    if (chunk == NULL)
-        return RPO_ERROR_OUT_OF_MEMORY;
-    rpo_status status = RPO_OK;
-    const size_t element_size = kind == ELEMENT_F32 ? 4 : 2;
-    uint64_t at = info->begin;
-    size_t held = 0; /* bytes in the chunk; a read may end inside an element */
-    while (status == RPO_OK && at < info->end) {
-        const uint64_t left = info->end - at;
-        const size_t room = CHUNK - held;
-        const ssize_t got = pread(shard->descriptor, chunk + held, left < room ? (size_t)left : room,
-                                  (off_t)(shard->data_start + at));
+/* Exactly `size` bytes from `at` on. */
+static rpo_status read_bytes(const rpo_safetensors_shard *shard, const rpo_tensor_info *info, uint64_t at,
+                             unsigned char *bytes, size_t size) {
+    for (size_t held = 0; held < size;) {
+        const ssize_t got =
+            pread(shard->descriptor, bytes + held, size - held, (off_t)(shard->data_start + at + held));
         if (got < 0 && errno == EINTR)
             continue;
-        if (got < 0) {
-            status = rpo_io_fault(shard->path, "cannot be read", errno);
-        } else if (got == 0) {
-            status = rpo_error_set(RPO_ERROR_IO, "%s: tensor %s: the file was cut short while it was read",
-                                   shard->path, info->name);
-        } else {
-            at += (uint64_t)got;
-            held += (size_t)got;
-            const size_t whole = held / element_size;
-            decode(out, chunk, whole, kind);
-            out += whole;
-            memmove(chunk, chunk + whole * element_size, held - whole * element_size);
-            held -= whole * element_size;
-        }
+        if (got < 0)
+            return rpo_io_fault(shard->path, "cannot be read", errno);
+        if (got == 0)
+            return rpo_error_set(RPO_ERROR_IO, "%s: tensor %s: the file was cut short while it was read",
+                                 shard->path, info->name);
+        held += (size_t)got;
     }
-    rpo_free(chunk);
+    return RPO_OK;
+}
+
+rpo_status rpo_safetensors_read_pieces(const rpo_safetensors *file, const rpo_tensor_info *info,
+                                       rpo_tensor_piece *write, void *user) {
+    enum { PIECE = 1 << 18 }; /* elements */
+    const rpo_safetensors_shard *shard = &file->shards[file->shard_of[info - file->tensors]];
+    element_kind kind = ELEMENT_F32;
+    RPO_TRY(element_kind_of(info, shard->path, &kind));
+    const size_t element_size = kind == ELEMENT_F32 ? 4 : 2;
+    unsigned char *bytes = rpo_alloc_array(PIECE, element_size);
+    float *values = rpo_alloc_array(PIECE, sizeof *values);
+    rpo_status status = bytes != NULL && values != NULL ? RPO_OK : RPO_ERROR_OUT_OF_MEMORY;
+    for (int64_t first = 0; first < info->count && status == RPO_OK; first += PIECE) {
+        const int64_t count = info->count - first < PIECE ? info->count - first : PIECE;
+        status = read_bytes(shard, info, info->begin + (uint64_t)first * element_size, bytes,
+                            (size_t)count * element_size);
+        if (status != RPO_OK)
+            break;
+        decode(values, bytes, (size_t)count, kind);
+        status = write(user, first, count, values);
+    }
+    rpo_free(values);
+    rpo_free(bytes);
     return status;
+}
+
+static rpo_status copy_piece(void *user, int64_t first, int64_t count, const float *values) {
+    memcpy((float *)user + first, values, (size_t)count * sizeof *values);
+    return RPO_OK;
+}
+
+rpo_status rpo_safetensors_read_float(const rpo_safetensors *file, const rpo_tensor_info *info, float *out) {
+    return rpo_safetensors_read_pieces(file, info, copy_piece, out);
 }

@@ -26,14 +26,22 @@ size_t rpo_safetensors_count(const rpo_safetensors *file);
 const rpo_tensor_info *rpo_safetensors_at(const rpo_safetensors *file, size_t index);
 const rpo_tensor_info *rpo_safetensors_find(const rpo_safetensors *file,
                                             const char *name); /* NULL if absent */
-/* Reads a float tensor (F32, BF16, F16) into out[info->count] as float32. */
+/* Reads a float tensor (F32, BF16, F16) as float32, piece after piece; a status other than RPO_OK of `write` ends it.
+ * `values` holds elements [first, first + count) until it returns. */
+typedef rpo_status rpo_tensor_piece(void *user, int64_t first, int64_t count, const float *values);
+rpo_status rpo_safetensors_read_pieces(const rpo_safetensors *file, const rpo_tensor_info *info,
+                                       rpo_tensor_piece *write, void *user);
+/* The same into out[info->count]. */
 rpo_status rpo_safetensors_read_float(const rpo_safetensors *file, const rpo_tensor_info *info, float *out);
 
 typedef struct rpo_tensor_write {
     const char *name;
     int num_dims;
     int64_t shape[RPO_TENSOR_MAX_DIMS];
-    const float *data; /* written as F32 */
+    const float *data; /* written as F32; NULL = `read` gives it piece by piece */
+    /* Fills out[count] with elements [first, first + count). */
+    rpo_status (*read)(void *user, int64_t first, int64_t count, float *out);
+    void *user;
 } rpo_tensor_write;
 
 /* Writes tensors in the order given and fsyncs; metadata {"format": "pt"}. The file is complete or absent. */

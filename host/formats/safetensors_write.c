@@ -62,6 +62,22 @@ static rpo_status write_all(int descriptor, const char *path, const void *data, 
     return RPO_OK;
 }
 
+/* A tensor whose data somebody hands over piece by piece. */
+static rpo_status write_pieces(int descriptor, const char *path, const rpo_tensor_write *tensor,
+                               uint64_t count) {
+    enum { PIECE = 1 << 20 }; /* elements */
+    float *piece = rpo_alloc_array(count < PIECE ? (size_t)count : PIECE, sizeof *piece);
+    rpo_status status = piece != NULL ? RPO_OK : RPO_ERROR_OUT_OF_MEMORY;
+    for (uint64_t first = 0; first < count && status == RPO_OK; first += PIECE) {
+        const uint64_t some = count - first < PIECE ? count - first : PIECE;
+        status = tensor->read(tensor->user, (int64_t)first, (int64_t)some, piece);
+        if (status == RPO_OK)
+            status = write_all(descriptor, path, piece, some * sizeof *piece);
+    }
+    rpo_free(piece);
+    return status;
+}
+
 static rpo_status write_file(int descriptor, const char *path, const rpo_text *header,
                              const rpo_tensor_write *tensors, size_t count) {
     const uint64_t length = header->length;
@@ -70,7 +86,10 @@ static rpo_status write_file(int descriptor, const char *path, const rpo_text *h
     for (size_t i = 0; i < count; ++i) {
         uint64_t elements = 0;
         RPO_TRY(tensor_count(&tensors[i], &elements));
-        RPO_TRY(write_all(descriptor, path, tensors[i].data, elements * sizeof(float)));
+        if (tensors[i].data == NULL && elements > 0)
+            RPO_TRY(write_pieces(descriptor, path, &tensors[i], elements));
+        else
+            RPO_TRY(write_all(descriptor, path, tensors[i].data, elements * sizeof(float)));
     }
     return rpo_sync_file(descriptor, path);
 }

@@ -1,167 +1,170 @@
 /*
- * backward.c - from one gradient scalar per sequence to the gradient of every parameter.
+ * backward.c - from one gradient scalar per sequence to the gradient of every tensor.
  *
- * grad_residual is the gradient of the residual stream; every block adds its share to it and leaves the
- * gradients of its weights in the flat array. Norm outputs and the SwiGLU product are computed again from
- * what was kept; the gradient of gate and up takes the place of gate and up.
+ * grad_residual is the gradient of the residual stream; every block adds its share to it and leaves the gradients of its
+ * weights in the flat array. Norm outputs and the SwiGLU product are computed again from what was kept; the gradients of
+ * gate and up take the place of gate and up.
  */
 #include "host/model/model_internal.h"
 
-static rpo_status check_kept(const rpo_model *model, const rpo_batch *batch) {
-    if (model->kept_tokens == batch->num_tokens && model->kept_sequences == batch->num_sequences)
-        return RPO_OK;
-    return rpo_error_set(
-        RPO_ERROR_INVALID_ARGUMENT,
-        "batch: a backward of %lld tokens in %lld sequences follows no forward of the same batch that "
-        "kept its activations",
-        (long long)batch->num_tokens, (long long)batch->num_sequences);
-}
+/* What the blocks of one backward share. */
+typedef struct walk {
+    const rpo_model *model;
+    const rpo_tape *tape;
+    rpo_scratch scratch;
+    int64_t rows;
+    bool accumulate; /* weight gradients are added to */
+} walk;
 
-/* The workspace of every op below, at once. */
-static rpo_status reserve(rpo_model *model, const rpo_batch *batch) {
-    const rpo_linear_logprob_shape head = rpo_model_head_shape(model, batch);
-    const rpo_attention_shape attention = rpo_model_attention_shape(model, batch);
-    const rpo_segments segments = rpo_batch_segments(batch);
-    const rpo_norm_shape norm = rpo_model_norm_shape(model, batch->num_tokens);
-    size_t size = 0;
-    RPO_TRY(rpo_linear_logprob_workspace_size(model->context, &size, &head, 1));
-    RPO_TRY(rpo_model_reserve_workspace(model, size));
-    RPO_TRY(rpo_model_reserve_workspace(
-        model, model->ops->attention_workspace_size(model->context, &segments, &attention, true)));
-    return rpo_model_reserve_workspace(model,
-                                       model->ops->rmsnorm_backward_workspace_size(model->context, &norm));
-}
-
-static rpo_status rmsnorm_again(const rpo_model *model, const float *x, const float *weight, int64_t rows) {
-    const rpo_norm_shape shape = rpo_model_norm_shape(model, rows);
-    return model->ops->rmsnorm(model->context, model->activations.norm, NULL, x, weight, &shape);
+static rpo_status rmsnorm_again(const walk *at, const float *x, const float *weight) {
+    const rpo_norm_shape shape = rpo_model_norm_shape(at->model, at->rows);
+    return at->model->ops->rmsnorm(at->model->context, at->scratch.norm, NULL, x, weight, &shape);
 }
 
 /* Adds the norm's share to grad_residual, or (the first one) begins it. */
-static rpo_status rmsnorm_backward(const rpo_model *model, int64_t weight_offset, const float *x,
-                                   const float *inverse_rms, int64_t rows, bool accumulate) {
-    const rpo_activations *all = &model->activations;
-    const rpo_norm_shape shape = rpo_model_norm_shape(model, rows);
-    const rpo_rmsnorm_gradients gradients = {all->grad_residual, model->gradients + weight_offset, accumulate,
-                                             true};
-    return model->ops->rmsnorm_backward(model->context, &gradients, all->grad_norm, x,
-                                        model->weights + weight_offset, inverse_rms, &shape, model->workspace,
-                                        model->workspace_size);
+static rpo_status rmsnorm_backward(const walk *at, const rpo_tensor *tensor, const float *x,
+                                   const float *inverse_rms, bool begins) {
+    const rpo_model *model = at->model;
+    const rpo_norm_shape shape = rpo_model_norm_shape(model, at->rows);
+    const rpo_rmsnorm_gradients gradients = {
+        .grad_x = at->scratch.grad_residual,
+        .grad_weight = rpo_model_gradient(model, tensor),
+        .accumulate_x = !begins,
+        .accumulate_weight = at->accumulate,
+    };
+    return model->ops->rmsnorm_backward(model->context, &gradients, at->scratch.grad_norm, x,
+                                        rpo_model_weight(model, tensor), inverse_rms, &shape,
+                                        model->memory->workspace, model->memory->workspace_bytes);
 }
 
-/* One projection of a norm's output: its weight's gradient, and its share of grad_norm. */
-static rpo_status projection_backward(const rpo_model *model, int64_t layer, rpo_layer_parameter which,
-                                      const float *grad_y, const rpo_linear_shape *shape, bool accumulate) {
+/* One product: its weight's gradient, and the gradient of its input. */
+static rpo_status linear_backward(const walk *at, int64_t layer, rpo_layer_tensor which, float *grad_x,
+                                  const float *grad_y, const float *x, const rpo_linear_shape *shape) {
+    const rpo_model *model = at->model;
     RPO_TRY(model->ops->linear_backward_weight(model->context, rpo_layer_gradient(model, layer, which),
-                                               grad_y, model->activations.norm, shape, true));
-    return model->ops->linear_backward_input(model->context, model->activations.grad_norm, grad_y,
-                                             rpo_layer_weight(model, layer, which), shape, accumulate);
+                                               grad_y, x, shape, at->accumulate));
+    return model->ops->linear_backward_input(model->context, grad_x, grad_y,
+                                             rpo_layer_weight(model, layer, which), shape, false);
 }
 
-static rpo_status head_backward(rpo_model *model, const rpo_batch *batch, const float *sequence_gradients,
-                                float *sequence_logps) {
-    const rpo_activations *all = &model->activations;
-    const rpo_linear_logprob_shape shape = rpo_model_head_shape(model, batch);
-    const rpo_linear_logprob_inputs inputs = rpo_model_head_inputs(model, batch, sequence_gradients);
-    const rpo_linear_logprob_saved saved = {.struct_size = sizeof saved, .cache = model->head_cache};
-    const rpo_linear_logprob_gradients gradients = {.struct_size = sizeof gradients,
-                                                    .grad_hidden = all->grad_norm,
-                                                    .grad_head = model->gradients + model->parameters.head,
-                                                    .accumulate_head = 1,
-                                                    .sequence_logps = sequence_logps};
-    RPO_TRY(rpo_linear_logprob_backward(model->context, &gradients, &saved, &inputs, &shape, model->workspace,
-                                        model->workspace_size));
-    return rmsnorm_backward(model, model->parameters.final_norm, all->residual_out, all->final_rms,
-                            batch->num_tokens, false);
+static rpo_status head_backward(const walk *at, const float *sequence_gradients, float *sequence_logps) {
+    const rpo_model *model = at->model;
+    const rpo_tape *tape = at->tape;
+    const rpo_tensor *head = &model->tensors.items[model->tensors.head];
+    const rpo_linear_logprob_shape shape =
+        rpo_model_head_shape(model, &tape->batch, tape->has_logps ? tape->head_cache_bytes : 0);
+    const rpo_linear_logprob_inputs inputs = {
+        .struct_size = sizeof inputs,
+        .hidden = tape->final_hidden,
+        .head = rpo_model_weight(model, head),
+        .labels = tape->batch.labels,
+        .cu_seqlens = tape->batch.segments.cu_seqlens,
+        .grad_sequence_logps = sequence_gradients,
+    };
+    const rpo_linear_logprob_saved saved = {
+        .struct_size = sizeof saved, .logsumexp = tape->head_logsumexp, .cache = tape->head_cache};
+    const rpo_linear_logprob_gradients gradients = {
+        .struct_size = sizeof gradients,
+        .grad_hidden = at->scratch.grad_norm,
+        .grad_head = rpo_model_gradient(model, head),
+        .accumulate_head = at->accumulate,
+        .sequence_logps = sequence_logps,
+    };
+    RPO_TRY(rpo_linear_logprob_backward(model->context, &gradients, tape->has_logps ? &saved : NULL, &inputs,
+                                        &shape, model->memory->workspace, model->memory->workspace_bytes));
+    return rmsnorm_backward(at, &model->tensors.items[model->tensors.final_norm], tape->residual_out,
+                            tape->final_rms, true);
 }
 
-static rpo_status mlp_backward(const rpo_model *model, const rpo_batch *batch, int64_t layer) {
+static rpo_status mlp_backward(const walk *at, int64_t layer) {
+    const rpo_model *model = at->model;
     const rpo_model_ops *ops = model->ops;
-    const rpo_activations *all = &model->activations;
-    const rpo_layer_activations *kept = &all->layers[layer];
-    const int64_t rows = batch->num_tokens;
+    const rpo_scratch *scratch = &at->scratch;
+    const rpo_layer_tape kept = rpo_tape_layer(at->tape, layer);
+    const int64_t rows = at->rows, hidden = model->config.hidden_size;
     const int64_t intermediate = model->config.intermediate_size;
-    const rpo_linear_shape out = rpo_model_linear_shape(model, rows, intermediate, model->config.hidden_size);
-    rpo_linear_shape into = rpo_model_linear_shape(model, rows, model->config.hidden_size, intermediate);
-    into.out_stride = 2 * intermediate;
+    const rpo_linear_shape out = rpo_model_linear_shape(rows, intermediate, hidden);
+    const rpo_linear_shape into = rpo_model_linear_shape(rows, hidden, 2 * intermediate);
+    const rpo_tensor *norm = rpo_tensor_table_layer(&model->tensors, layer, RPO_LAYER_MLP_NORM);
 
-    RPO_TRY(ops->linear_backward_input(model->context, all->product, all->grad_residual,
+    RPO_TRY(ops->linear_backward_input(model->context, scratch->product, scratch->grad_residual,
                                        rpo_layer_weight(model, layer, RPO_LAYER_DOWN), &out, false));
-    RPO_TRY(ops->swiglu_backward(model->context, kept->gate_up, all->product, all->product, kept->gate_up,
-                                 rows, intermediate, RPO_FLOAT32));
+    RPO_TRY(ops->swiglu_backward(model->context, kept.gate_up, scratch->product, scratch->product,
+                                 kept.gate_up, rows, intermediate, RPO_FLOAT32));
     RPO_TRY(ops->linear_backward_weight(model->context, rpo_layer_gradient(model, layer, RPO_LAYER_DOWN),
-                                        all->grad_residual, all->product, &out, true));
-
-    RPO_TRY(rmsnorm_again(model, kept->residual_middle, rpo_layer_weight(model, layer, RPO_LAYER_MLP_NORM),
-                          rows));
-    RPO_TRY(projection_backward(model, layer, RPO_LAYER_GATE, kept->gate_up, &into, false));
-    RPO_TRY(projection_backward(model, layer, RPO_LAYER_UP, kept->gate_up + intermediate, &into, true));
-    return rmsnorm_backward(model, rpo_parameter_offset(&model->parameters, layer, RPO_LAYER_MLP_NORM),
-                            kept->residual_middle, kept->mlp_rms, rows, true);
+                                        scratch->grad_residual, scratch->product, &out, at->accumulate));
+    RPO_TRY(rmsnorm_again(at, kept.residual_middle, rpo_model_weight(model, norm)));
+    RPO_TRY(
+        linear_backward(at, layer, RPO_LAYER_GATE, scratch->grad_norm, kept.gate_up, scratch->norm, &into));
+    return rmsnorm_backward(at, norm, kept.residual_middle, kept.mlp_rms, false);
 }
 
-static rpo_status attention_block_backward(const rpo_model *model, const rpo_batch *batch, int64_t layer) {
+static rpo_status attention_block_backward(const walk *at, int64_t layer) {
+    const rpo_model *model = at->model;
     const rpo_model_ops *ops = model->ops;
-    const rpo_activations *all = &model->activations;
-    const rpo_layer_activations *kept = &all->layers[layer];
-    const int64_t rows = batch->num_tokens;
-    const int64_t hidden = model->config.hidden_size;
-    const rpo_linear_shape out = rpo_model_linear_shape(model, rows, model->query_size, hidden);
-    const rpo_attention_shape shape = rpo_model_attention_shape(model, batch);
+    const rpo_memory *memory = model->memory;
+    const rpo_scratch *scratch = &at->scratch;
+    const rpo_device_batch *batch = &at->tape->batch;
+    const rpo_layer_tape kept = rpo_tape_layer(at->tape, layer);
+    const int64_t rows = at->rows, hidden = model->config.hidden_size;
+    const rpo_linear_shape out = rpo_model_linear_shape(rows, model->query_size, hidden);
+    const rpo_linear_shape into = rpo_model_linear_shape(rows, hidden, model->qkv_size);
+    const rpo_attention_shape attention = rpo_model_attention_shape(model, rows);
+    const rpo_rope_shape rope = rpo_model_rope_shape(model, rows);
+    const rpo_attention_saved saved = {.qkv = kept.qkv, .out = kept.attention, .logsumexp = kept.logsumexp};
+    const rpo_tensor *norm = rpo_tensor_table_layer(&model->tensors, layer, RPO_LAYER_ATTENTION_NORM);
 
-    RPO_TRY(ops->linear_backward_input(model->context, all->grad_attention, all->grad_residual,
-                                       rpo_layer_weight(model, layer, RPO_LAYER_OUTPUT), &out, false));
-    RPO_TRY(ops->linear_backward_weight(model->context, rpo_layer_gradient(model, layer, RPO_LAYER_OUTPUT),
-                                        all->grad_residual, kept->attention, &out, true));
-    const rpo_segments segments = rpo_batch_segments(batch);
-    const rpo_attention_saved saved = {kept->qkv, kept->attention, kept->logsumexp};
-    RPO_TRY(ops->attention_backward(model->context, all->grad_qkv, all->grad_attention, &saved, &segments,
-                                    &shape, model->workspace, model->workspace_size));
-    const rpo_rope_shape rotated = rpo_model_rope_shape(model, rows);
-    RPO_TRY(ops->rope(model->context, all->grad_qkv, model->rope, batch->positions, &rotated, true));
-
-    RPO_TRY(rmsnorm_again(model, kept->residual_in, rpo_layer_weight(model, layer, RPO_LAYER_ATTENTION_NORM),
-                          rows));
-    rpo_linear_shape into = rpo_model_linear_shape(model, rows, hidden, model->query_size);
-    into.out_stride = model->qkv_size;
-    RPO_TRY(projection_backward(model, layer, RPO_LAYER_QUERY, all->grad_qkv, &into, false));
-    into.out_features = model->key_size;
-    RPO_TRY(projection_backward(model, layer, RPO_LAYER_KEY, all->grad_qkv + model->query_size, &into, true));
-    RPO_TRY(projection_backward(model, layer, RPO_LAYER_VALUE,
-                                all->grad_qkv + model->query_size + model->key_size, &into, true));
-    return rmsnorm_backward(model, rpo_parameter_offset(&model->parameters, layer, RPO_LAYER_ATTENTION_NORM),
-                            kept->residual_in, kept->attention_rms, rows, true);
+    RPO_TRY(linear_backward(at, layer, RPO_LAYER_OUTPUT, scratch->grad_attention, scratch->grad_residual,
+                            kept.attention, &out));
+    RPO_TRY(ops->attention_backward(model->context, scratch->grad_qkv, scratch->grad_attention, &saved,
+                                    &batch->segments, &attention, memory->workspace,
+                                    memory->workspace_bytes));
+    RPO_TRY(ops->rope(model->context, scratch->grad_qkv, memory->rope, batch->positions, &rope, true));
+    RPO_TRY(rmsnorm_again(at, kept.residual_in, rpo_model_weight(model, norm)));
+    RPO_TRY(linear_backward(at, layer, RPO_LAYER_QUERY, scratch->grad_norm, scratch->grad_qkv, scratch->norm,
+                            &into));
+    return rmsnorm_backward(at, norm, kept.residual_in, kept.attention_rms, false);
 }
 
-static rpo_status embedding_backward(const rpo_model *model, const rpo_batch *batch) {
-    const rpo_embedding_shape shape = {batch->num_tokens, model->config.vocab_size, model->config.hidden_size,
-                                       RPO_FLOAT32};
-    rpo_token_order order;
-    int32_t *memory = NULL;
-    rpo_status status = rpo_batch_token_order(batch, &order, &memory);
-    if (status == RPO_OK)
-        status =
-            model->ops->embedding_backward(model->context, model->gradients + model->parameters.embedding,
-                                           model->activations.grad_residual, &order, &shape, true);
-    rpo_free(memory);
-    return status;
+/* A tied table already holds the head's share. */
+static rpo_status embedding_backward(const walk *at) {
+    const rpo_model *model = at->model;
+    const rpo_tensor_table *tensors = &model->tensors;
+    const rpo_embedding_shape shape = rpo_model_embedding_shape(model, at->rows);
+    const bool is_tied = tensors->head == tensors->embedding;
+    return model->ops->embedding_backward(
+        model->context, rpo_model_gradient(model, &tensors->items[tensors->embedding]),
+        at->scratch.grad_residual, &at->tape->batch.order, &shape, at->accumulate || is_tied);
 }
 
-rpo_status rpo_model_backward(rpo_model *model, const rpo_batch *batch, const float *sequence_gradients,
-                              float *sequence_logps) {
-    float *gradients = NULL;
-    int64_t count = 0;
-    RPO_TRY(rpo_model_gradients(model, &gradients, &count));
-    if (batch->num_sequences == 0)
+static rpo_status check_recorded(const rpo_model *model, const rpo_tape *tape) {
+    if (model->memory->gradients == NULL)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT,
+                             "memory: has no room for gradients; ask for training");
+    if (tape->batch.num_segments > 0)
         return RPO_OK;
-    RPO_TRY(check_kept(model, batch));
-    RPO_TRY(reserve(model, batch));
-    const rpo_status head = head_backward(model, batch, sequence_gradients, sequence_logps);
-    rpo_model_forget_activations(model); /* the cache is used up, gate and up are overwritten next */
-    RPO_TRY(head);
-    for (int64_t layer = model->config.num_hidden_layers - 1; layer >= 0; --layer) {
-        RPO_TRY(mlp_backward(model, batch, layer));
-        RPO_TRY(attention_block_backward(model, batch, layer));
+    return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT,
+                         "tape: holds no batch; a backward follows a recorded forward, once");
+}
+
+rpo_status rpo_model_backward(rpo_model *model, rpo_tape *tape, const float *sequence_gradients,
+                              bool accumulate, float *sequence_logps) {
+    RPO_TRY(check_recorded(model, tape));
+    const walk at = {
+        .model = model,
+        .tape = tape,
+        .scratch = rpo_model_scratch(model, tape->batch.num_rows),
+        .rows = tape->batch.num_rows,
+        .accumulate = accumulate,
+    };
+    rpo_status status = head_backward(&at, sequence_gradients, sequence_logps);
+    for (int64_t layer = model->config.num_hidden_layers - 1; layer >= 0 && status == RPO_OK; --layer) {
+        status = mlp_backward(&at, layer);
+        if (status == RPO_OK)
+            status = attention_block_backward(&at, layer);
     }
-    return embedding_backward(model, batch);
+    if (status == RPO_OK)
+        status = embedding_backward(&at);
+    tape->batch.num_segments = 0; /* the cache is used up, gate and up are overwritten */
+    return status;
 }

@@ -1,21 +1,18 @@
-/* batch.c - sequences packed one after another, without padding. */
+/* batch.c - segments packed one after another, without padding. */
 #include "host/model/batch.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 void rpo_batch_clear(rpo_batch *batch) {
-    batch->num_tokens = 0;
-    batch->num_sequences = 0;
+    batch->num_rows = 0;
+    batch->num_segments = 0;
     batch->num_labels = 0;
-    batch->num_tiles = 0;
-    batch->max_length = 0;
+    batch->max_context = 0;
 }
 
 void rpo_batch_free(rpo_batch *batch) {
-    rpo_free(batch->tiles);
-    rpo_free(batch->no_users);
-    rpo_free(batch->no_prefix);
+    rpo_free(batch->keys);
+    rpo_free(batch->prefix);
     rpo_free(batch->cu_seqlens);
     rpo_free(batch->positions);
     rpo_free(batch->labels);
@@ -23,125 +20,92 @@ void rpo_batch_free(rpo_batch *batch) {
     *batch = (rpo_batch){0};
 }
 
-static rpo_status grow_to(int32_t **array, size_t capacity, size_t needed) {
-    void *memory = *array;
-    const rpo_status status = rpo_grow_array(&memory, &capacity, needed, sizeof **array);
-    *array = memory;
+static rpo_status grow_to(void *array, size_t capacity, size_t needed, size_t size) {
+    void *memory = NULL;
+    memcpy(&memory, array, sizeof memory);
+    const rpo_status status = rpo_grow_array(&memory, &capacity, needed, size);
+    memcpy(array, &memory, sizeof memory);
     return status;
 }
 
-/* Arrays that share one capacity, which moves only once all of them have grown. */
-static rpo_status reserve_together(int32_t **const arrays[3], size_t *capacity, size_t needed) {
-    if (needed <= *capacity)
-        return RPO_OK;
-    size_t wanted = 2 * *capacity > needed ? 2 * *capacity : needed;
-    wanted = wanted < 16 ? 16 : wanted; /* rpo_grow_array never makes less */
-    for (int i = 0; i < 3; ++i)
-        RPO_TRY(grow_to(arrays[i], *capacity, wanted));
-    *capacity = wanted;
+static size_t grown(size_t capacity, size_t needed) {
+    const size_t doubled = 2 * capacity > needed ? 2 * capacity : needed;
+    return doubled < 16 ? 16 : doubled; /* rpo_grow_array never makes less */
+}
+
+/* Arrays that share a capacity; it moves only once all of them have grown. */
+rpo_status rpo_batch_reserve(rpo_batch *batch, int64_t rows, int64_t segments) {
+    const size_t needed_rows = (size_t)rows, needed_segments = (size_t)segments + 1;
+    if (needed_rows > batch->row_capacity) {
+        const size_t wanted = grown(batch->row_capacity, needed_rows);
+        RPO_TRY(grow_to(&batch->tokens, batch->row_capacity, wanted, sizeof *batch->tokens));
+        RPO_TRY(grow_to(&batch->labels, batch->row_capacity, wanted, sizeof *batch->labels));
+        RPO_TRY(grow_to(&batch->positions, batch->row_capacity, wanted, sizeof *batch->positions));
+        RPO_TRY(grow_to(&batch->keys, batch->row_capacity, wanted, sizeof *batch->keys));
+        batch->row_capacity = wanted;
+    }
+    if (needed_segments > batch->segment_capacity) {
+        const size_t wanted = grown(batch->segment_capacity, needed_segments);
+        RPO_TRY(grow_to(&batch->cu_seqlens, batch->segment_capacity, wanted, sizeof *batch->cu_seqlens));
+        RPO_TRY(grow_to(&batch->prefix, batch->segment_capacity, wanted, sizeof *batch->prefix));
+        batch->segment_capacity = wanted;
+    }
     return RPO_OK;
 }
 
-static int64_t tiles_of(int64_t length) {
-    return (length + RPO_ATTENTION_TILE_ROWS - 1) / RPO_ATTENTION_TILE_ROWS;
+static rpo_status check_rows(const rpo_batch *batch, const rpo_segment_rows *rows) {
+    if (rows->length < 1)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "length: is %lld; a sequence has at least one token",
+                             (long long)rows->length);
+    if (rows->label_start < 1 || rows->label_start > rows->length)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "label_start: is %lld; must be in 1..%lld (length)",
+                             (long long)rows->label_start, (long long)rows->length);
+    if (rows->first < 0 || rows->first >= rows->end || rows->end > rows->length)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT,
+                             "rows: are %lld..%lld of %lld; a segment has at least one",
+                             (long long)rows->first, (long long)rows->end, (long long)rows->length);
+    const bool has_prefix = rows->prefix >= 0;
+    if (has_prefix != (rows->first > 0) || rows->prefix >= batch->num_segments ||
+        (has_prefix &&
+         (batch->prefix[rows->prefix] >= 0 ||
+          batch->cu_seqlens[rows->prefix + 1] - batch->cu_seqlens[rows->prefix] != rows->first)))
+        return rpo_error_set(
+            RPO_ERROR_INVALID_ARGUMENT,
+            "prefix: is segment %lld; must be one before this, without a prefix of its own, that "
+            "holds the %lld rows before this segment's",
+            (long long)rows->prefix, (long long)rows->first);
+    if (rows->end - rows->first > INT32_MAX - batch->num_rows)
+        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "batch: %lld rows and %lld more; at most %d fit one",
+                             (long long)batch->num_rows, (long long)(rows->end - rows->first), INT32_MAX);
+    return RPO_OK;
 }
 
-static rpo_status reserve(rpo_batch *batch, int64_t length) {
-    int32_t **const tokens[3] = {&batch->tokens, &batch->labels, &batch->positions};
-    int32_t **const sequences[3] = {&batch->cu_seqlens, &batch->no_prefix, &batch->no_users};
-    RPO_TRY(reserve_together(tokens, &batch->token_capacity, (size_t)(batch->num_tokens + length)));
-    RPO_TRY(reserve_together(sequences, &batch->sequence_capacity, (size_t)batch->num_sequences + 2));
-    void *memory = batch->tiles;
-    const rpo_status status =
-        rpo_grow_array(&memory, &batch->tile_capacity, (size_t)(2 * (batch->num_tiles + tiles_of(length))),
-                       sizeof *batch->tiles);
-    batch->tiles = memory;
-    return status;
-}
-
-static void add_tiles(rpo_batch *batch, int64_t length) {
-    const int64_t sequence = batch->num_sequences;
-    for (int64_t query = 0; query < length; query += RPO_ATTENTION_TILE_ROWS) {
-        batch->tiles[2 * batch->num_tiles] = (int32_t)sequence;
-        batch->tiles[2 * batch->num_tiles + 1] = (int32_t)query;
-        ++batch->num_tiles;
+rpo_status rpo_batch_add_rows(rpo_batch *batch, const rpo_segment_rows *rows) {
+    RPO_TRY(check_rows(batch, rows));
+    const int64_t count = rows->end - rows->first, at = batch->num_rows;
+    RPO_TRY(rpo_batch_reserve(batch, at + count, batch->num_segments + 1));
+    memcpy(batch->tokens + at, rows->tokens + rows->first, (size_t)count * sizeof *rows->tokens);
+    for (int64_t t = rows->first; t < rows->end; ++t) {
+        const bool is_label = t + 1 < rows->length && t + 1 >= rows->label_start;
+        batch->labels[at + t - rows->first] = is_label ? rows->tokens[t + 1] : RPO_IGNORE_LABEL;
+        batch->positions[at + t - rows->first] = (int32_t)t;
+        batch->num_labels += is_label;
     }
-    batch->no_prefix[sequence] = -1;
-    batch->no_users[sequence] = batch->no_users[sequence + 1] = 0;
-    batch->max_length = length > batch->max_length ? length : batch->max_length;
+    batch->prefix[batch->num_segments] = (int32_t)rows->prefix;
+    batch->cu_seqlens[0] = 0;
+    batch->num_rows += count;
+    batch->num_segments += 1;
+    batch->cu_seqlens[batch->num_segments] = (int32_t)batch->num_rows;
+    batch->max_context = rows->end > batch->max_context ? rows->end : batch->max_context;
+    return RPO_OK;
 }
 
 rpo_status rpo_batch_add(rpo_batch *batch, const int32_t *tokens, int64_t length, int64_t label_start) {
-    if (length < 1)
-        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "length: is %lld; a sequence has at least one token",
-                             (long long)length);
-    if (label_start < 1 || label_start > length)
-        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT, "label_start: is %lld; must be in 1..%lld (length)",
-                             (long long)label_start, (long long)length);
-    if (length > INT32_MAX - batch->num_tokens)
-        return rpo_error_set(RPO_ERROR_INVALID_ARGUMENT,
-                             "batch: %lld tokens and %lld more; at most %d fit one",
-                             (long long)batch->num_tokens, (long long)length, INT32_MAX);
-    RPO_TRY(reserve(batch, length));
-
-    const int64_t first = batch->num_tokens;
-    memcpy(batch->tokens + first, tokens, (size_t)length * sizeof *tokens);
-    for (int64_t t = 0; t < length; ++t) {
-        const bool is_label = t + 1 < length && t + 1 >= label_start;
-        batch->labels[first + t] = is_label ? tokens[t + 1] : RPO_IGNORE_LABEL;
-        batch->positions[first + t] = (int32_t)t;
-    }
-    add_tiles(batch, length);
-    batch->cu_seqlens[0] = 0;
-    batch->num_tokens += length;
-    batch->num_sequences += 1;
-    batch->num_labels += length - label_start;
-    batch->cu_seqlens[batch->num_sequences] = (int32_t)batch->num_tokens;
-    return RPO_OK;
-}
-
-rpo_segments rpo_batch_segments(const rpo_batch *batch) {
-    return (rpo_segments){
-        .cu_seqlens = batch->cu_seqlens,
-        .prefix = batch->no_prefix,
-        .user_bounds = batch->no_users,
-        .users = batch->no_users,
-        .tiles = batch->tiles,
-        .num_segments = batch->num_sequences,
-        .num_tiles = batch->num_tiles,
-        .max_length = batch->max_length,
-        .max_context = batch->max_length,
-    };
-}
-
-static int compare_keys(const void *a, const void *b) {
-    const int64_t left = *(const int64_t *)a, right = *(const int64_t *)b;
-    return (left > right) - (left < right);
-}
-
-rpo_status rpo_batch_token_order(const rpo_batch *batch, rpo_token_order *order, int32_t **memory) {
-    const int64_t rows = batch->num_tokens;
-    int64_t *keys = rpo_alloc_array((size_t)rows, sizeof *keys); /* token, then row */
-    int32_t *arrays = rpo_alloc_array((size_t)(3 * rows + 1), sizeof *arrays);
-    *memory = arrays;
-    if (keys == NULL || arrays == NULL) {
-        rpo_free(keys);
-        return rpo_error_prefix(RPO_ERROR_OUT_OF_MEMORY, "order of the batch's tokens: ");
-    }
-    for (int64_t t = 0; t < rows; ++t)
-        keys[t] = (int64_t)batch->tokens[t] << 32 | t;
-    qsort(keys, (size_t)rows, sizeof *keys, compare_keys);
-    int32_t *rows_of = arrays, *tokens = arrays + rows, *bounds = arrays + 2 * rows;
-    int64_t distinct = 0;
-    for (int64_t i = 0; i < rows; ++i) {
-        rows_of[i] = (int32_t)(keys[i] & INT32_MAX);
-        if (i == 0 || keys[i] >> 32 != keys[i - 1] >> 32) {
-            tokens[distinct] = (int32_t)(keys[i] >> 32);
-            bounds[distinct++] = (int32_t)i;
-        }
-    }
-    bounds[distinct] = (int32_t)rows;
-    rpo_free(keys);
-    *order = (rpo_token_order){.order = rows_of, .tokens = tokens, .bounds = bounds, .distinct = distinct};
-    return RPO_OK;
+    const rpo_segment_rows whole = {.tokens = tokens,
+                                    .length = length,
+                                    .label_start = label_start,
+                                    .first = 0,
+                                    .end = length,
+                                    .prefix = -1};
+    return rpo_batch_add_rows(batch, &whole);
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/json.h"
-#include "host/model/model_internal.h"
+#include "host/model/config.h"
 
 /* Bounds that keep every product of sizes far inside 64 bits. */
 enum {
@@ -353,12 +353,6 @@ rpo_status rpo_model_config_read(rpo_model_config *config, const rpo_json *json,
     RPO_TRY(check_sizes(json, members, &read));
     *config = read;
     return RPO_OK;
-}
-
-void rpo_model_set_token_ids(rpo_model *model, int64_t bos, int64_t eos, int64_t pad) {
-    model->config.bos_token_id = bos;
-    model->config.eos_token_id = eos;
-    model->config.pad_token_id = pad;
 }
 
 /* ---- writing ---- */

@@ -1,7 +1,7 @@
-/* model.c - a model's life: creation, initialisation, gradients, hash. */
-#include <string.h>
-
+/* model.c - a model's life, and the shapes its ops are called with. */
 #include "host/model/model_internal.h"
+
+#include <math.h>
 
 rpo_status rpo_model_new(rpo_model **model, rpo_context *context, const rpo_model_config *config) {
     *model = NULL;
@@ -17,7 +17,7 @@ rpo_status rpo_model_new(rpo_model **model, rpo_context *context, const rpo_mode
     created->query_size = config->num_attention_heads * config->head_dim;
     created->key_size = config->num_key_value_heads * config->head_dim;
     created->qkv_size = created->query_size + 2 * created->key_size;
-    const rpo_status status = rpo_parameter_table_build(&created->parameters, config);
+    const rpo_status status = rpo_tensor_table_build(&created->tensors, config);
     if (status != RPO_OK) {
         rpo_model_free(created);
         return status;
@@ -26,96 +26,127 @@ rpo_status rpo_model_new(rpo_model **model, rpo_context *context, const rpo_mode
     return RPO_OK;
 }
 
-/* Matrices normal(0, initializer_range), norms 1, as transformers does; element i of parameter p is a pure
- * function of (seed, p, i). */
-static void initialise(rpo_model *model, uint64_t seed) {
-    const double deviation = model->config.initializer_range;
-    for (size_t p = 0; p < model->parameters.count; ++p) {
-        const rpo_parameter *parameter = &model->parameters.items[p];
-        float *values = model->weights + parameter->offset;
-        const bool is_norm = parameter->shape[1] == 0;
-        const uint64_t stream = rpo_random_stream(RPO_RANDOM_INITIAL_WEIGHTS, p);
-#pragma omp parallel for num_threads(rpo_context_num_threads(model->context)) schedule(static)
-        for (int64_t i = 0; i < parameter->count; ++i)
-            values[i] = is_norm ? 1.0f : (float)(deviation * rpo_random_normal(seed, stream, (uint64_t)i));
-    }
-}
-
-rpo_status rpo_model_create(rpo_model **model, rpo_context *context, const rpo_model_config *config,
-                            uint64_t seed) {
-    rpo_model *created = NULL;
-    *model = NULL;
-    RPO_TRY(rpo_model_new(&created, context, config));
-    created->weights = rpo_calloc_array((size_t)created->parameters.total, sizeof *created->weights);
-    if (created->weights == NULL) {
-        rpo_model_free(created);
-        return rpo_error_prefix(RPO_ERROR_OUT_OF_MEMORY, "weights of the model: ");
-    }
-    initialise(created, seed);
-    *model = created;
-    return RPO_OK;
-}
-
 void rpo_model_free(rpo_model *model) {
     if (model == NULL)
         return;
-    rpo_free(model->rope);
-    rpo_free(model->head_cache);
-    rpo_free(model->workspace);
-    rpo_activations_free(&model->activations);
-    rpo_free(model->gradients);
-    rpo_free(model->weights);
-    rpo_parameter_table_free(&model->parameters);
+    rpo_tensor_table_free(&model->tensors);
     rpo_free(model);
+}
+
+void rpo_model_attach(rpo_model *model, rpo_memory *memory) {
+    model->memory = memory;
+}
+
+rpo_context *rpo_model_context(const rpo_model *model) {
+    return model->context;
 }
 
 const rpo_model_config *rpo_model_get_config(const rpo_model *model) {
     return &model->config;
 }
 
-const rpo_parameter *rpo_model_parameters(const rpo_model *model, size_t *count) {
-    *count = model->parameters.count;
-    return model->parameters.items;
+void rpo_model_set_token_ids(rpo_model *model, int64_t bos, int64_t eos, int64_t pad) {
+    model->config.bos_token_id = bos;
+    model->config.eos_token_id = eos;
+    model->config.pad_token_id = pad;
 }
 
-float *rpo_model_weights(rpo_model *model, int64_t *count) {
-    *count = model->parameters.total;
-    return model->weights;
+const rpo_tensor_table *rpo_model_tensors(const rpo_model *model) {
+    return &model->tensors;
 }
 
-rpo_status rpo_model_gradients(rpo_model *model, float **gradients, int64_t *count) {
-    if (model->gradients == NULL)
-        model->gradients = rpo_calloc_array((size_t)model->parameters.total, sizeof *model->gradients);
-    *gradients = model->gradients;
-    *count = model->parameters.total;
-    return model->gradients != NULL ? RPO_OK
-                                    : rpo_error_prefix(RPO_ERROR_OUT_OF_MEMORY, "gradients of the model: ");
+rpo_memory *rpo_model_memory(const rpo_model *model) {
+    return model->memory;
 }
 
-rpo_status rpo_model_zero_gradients(rpo_model *model) {
-    float *gradients = NULL;
-    int64_t count = 0;
-    RPO_TRY(rpo_model_gradients(model, &gradients, &count));
-    memset(gradients, 0, (size_t)count * sizeof *gradients);
-    return RPO_OK;
+/* ---- shapes ---- */
+
+rpo_linear_shape rpo_model_linear_shape(int64_t rows, int64_t in, int64_t out) {
+    return (rpo_linear_shape){
+        .rows = rows,
+        .in_features = in,
+        .out_features = out,
+        .in_stride = in,
+        .out_stride = out,
+        .dtype = RPO_FLOAT32,
+    };
 }
 
-rpo_status rpo_model_hash(const rpo_model *model, char hex[33]) {
-    rpo_text config = {0};
-    rpo_hash *hash = NULL;
-    rpo_status status = rpo_model_config_append_json(&model->config, &config);
-    if (status != RPO_OK)
-        goto cleanup;
-    hash = rpo_hash_new();
-    if (hash == NULL) {
-        status = RPO_ERROR_OUT_OF_MEMORY;
-        goto cleanup;
-    }
-    rpo_hash_add_string(hash, config.data);
-    rpo_hash_add(hash, model->weights, (size_t)model->parameters.total * sizeof *model->weights);
-    rpo_hash_finish(hash, hex);
+rpo_norm_shape rpo_model_norm_shape(const rpo_model *model, int64_t rows) {
+    return (rpo_norm_shape){
+        .rows = rows,
+        .hidden_size = model->config.hidden_size,
+        .eps = (float)model->config.rms_norm_eps,
+        .dtype = RPO_FLOAT32,
+    };
+}
 
-cleanup:
-    rpo_text_free(&config);
-    return status;
+rpo_attention_shape rpo_model_attention_shape(const rpo_model *model, int64_t rows) {
+    return (rpo_attention_shape){
+        .rows = rows,
+        .num_heads = model->config.num_attention_heads,
+        .num_kv_heads = model->config.num_key_value_heads,
+        .head_dim = model->config.head_dim,
+        .scale = (float)(1.0 / sqrt((double)model->config.head_dim)),
+        .dtype = RPO_FLOAT32,
+    };
+}
+
+/* Query and key heads lie side by side and turn alike. */
+rpo_rope_shape rpo_model_rope_shape(const rpo_model *model, int64_t rows) {
+    return (rpo_rope_shape){
+        .rows = rows,
+        .num_heads = model->config.num_attention_heads + model->config.num_key_value_heads,
+        .head_dim = model->config.head_dim,
+        .stride = model->qkv_size,
+        .dtype = RPO_FLOAT32,
+    };
+}
+
+rpo_embedding_shape rpo_model_embedding_shape(const rpo_model *model, int64_t rows) {
+    return (rpo_embedding_shape){
+        .rows = rows,
+        .vocab_size = model->config.vocab_size,
+        .hidden_size = model->config.hidden_size,
+        .dtype = RPO_FLOAT32,
+    };
+}
+
+rpo_linear_logprob_shape rpo_model_head_shape(const rpo_model *model, const rpo_device_batch *batch,
+                                              size_t cache_bytes) {
+    return (rpo_linear_logprob_shape){
+        .struct_size = sizeof(rpo_linear_logprob_shape),
+        .rows = batch->num_rows,
+        .hidden_size = model->config.hidden_size,
+        .vocab_size = model->config.vocab_size,
+        .num_sequences = batch->num_segments,
+        .dtype = RPO_FLOAT32,
+        .reduction = RPO_REDUCTION_SUM,
+        .valid_rows = batch->num_labels,
+        .cache_bytes = cache_bytes,
+    };
+}
+
+/* ---- where things lie ---- */
+
+const float *rpo_model_weight(const rpo_model *model, const rpo_tensor *tensor) {
+    return model->memory->weights + tensor->offset;
+}
+
+float *rpo_model_gradient(const rpo_model *model, const rpo_tensor *tensor) {
+    return model->memory->gradients + tensor->slot;
+}
+
+const float *rpo_layer_weight(const rpo_model *model, int64_t layer, rpo_layer_tensor which) {
+    return rpo_model_weight(model, rpo_tensor_table_layer(&model->tensors, layer, which));
+}
+
+float *rpo_layer_gradient(const rpo_model *model, int64_t layer, rpo_layer_tensor which) {
+    return rpo_model_gradient(model, rpo_tensor_table_layer(&model->tensors, layer, which));
+}
+
+rpo_scratch rpo_model_scratch(const rpo_model *model, int64_t rows) {
+    rpo_scratch scratch;
+    (void)rpo_scratch_lay_out(&scratch, model, model->memory->scratch, rows);
+    return scratch;
 }

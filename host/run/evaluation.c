@@ -88,15 +88,15 @@ static reference_name name_reference(const evaluation *run) {
     return (reference_name){"model.init", "the fresh model that the run began with"};
 }
 
-/* *model NULL: the model that is evaluated is its own reference. */
-static rpo_status load_reference(const evaluation *run, rpo_model **model) {
+/* No model: the one that is evaluated is its own reference. */
+static rpo_status load_reference(const evaluation *run, rpo_frozen_model *frozen) {
     const reference_name name = name_reference(run);
-    *model = NULL;
+    *frozen = (rpo_frozen_model){0};
     if (name.key == NULL)
         return RPO_OK;
     if (strcmp(name.key, "model.init") == 0)
-        return rpo_inputs_create_model(&run->inputs, model);
-    return rpo_inputs_load_model(&run->inputs, model, name.key, name.text);
+        return rpo_inputs_create_frozen(&run->inputs, frozen);
+    return rpo_inputs_load_frozen(&run->inputs, frozen, name.key, name.text);
 }
 
 static rpo_status check_own_reference(const evaluation *run, const char *hash) {
@@ -115,24 +115,23 @@ static rpo_status check_own_reference(const evaluation *run, const char *hash) {
 
 /* The frozen model's log-probs of the held-out data; its memory is gone again before the policy runs. */
 static rpo_status score_reference(evaluation *run) {
-    rpo_model *model = NULL;
+    rpo_frozen_model frozen = {0};
+    rpo_reference_report report;
     char hash[33];
-    bool from_cache = false;
-    RPO_TRY(load_reference(run, &model));
+    RPO_TRY(load_reference(run, &frozen));
+    rpo_model *model = frozen.model != NULL ? frozen.model : run->inputs.model;
     const rpo_reference reference = {
-        .comm = run->comm,
-        .model = model != NULL ? model : run->inputs.model,
+        .scoring = rpo_inputs_scoring(&run->inputs, model, run->inputs.eval),
         .model_hash = hash,
-        .micro_batch_tokens = run->inputs.micro_batch_tokens,
         .seed = run->config->run.seed,
         .metrics = run->metrics,
     };
-    rpo_status status = rpo_model_hash(reference.model, hash);
+    rpo_status status = rpo_model_hash(model, hash);
     if (status == RPO_OK)
         status = check_own_reference(run, hash);
     if (status == RPO_OK)
-        status = rpo_reference_scores(&run->reference, &from_cache, &reference, run->inputs.eval);
-    rpo_model_free(model);
+        status = rpo_reference_scores(&run->reference, &report, &reference, NULL, 0);
+    rpo_frozen_model_free(&frozen);
     return status;
 }
 
@@ -193,7 +192,7 @@ static rpo_status evaluate(evaluation *run, rpo_text *json) {
     if (run->config->data.eval.count == 0)
         return rpo_config_fault(run->config, "data.eval", "is empty; rpo eval needs held-out files");
     RPO_TRY(choose_subject(run));
-    RPO_TRY(rpo_inputs_open(&run->inputs, &run->subject, run->comm, false));
+    RPO_TRY(rpo_inputs_open(&run->inputs, &run->subject, run->comm, RPO_INPUTS_EVALUATE));
     RPO_TRY(rpo_inputs_embed(&run->inputs, NULL));
     if (run->comm->rank == 0)
         RPO_TRY(rpo_metrics_open(&run->metrics, NULL, 0));
@@ -209,8 +208,10 @@ static rpo_status evaluate(evaluation *run, rpo_text *json) {
     int64_t tokens = 0;
     const double start = rpo_now();
     const size_t files = run->config->data.eval.count;
+    /* A model that is its own reference has been scored already. */
+    const rpo_scores *known = name_reference(run).key == NULL ? objective.reference : NULL;
     RPO_TRY(divide_by_file(run));
-    RPO_TRY(rpo_evaluate_parts(&figures, &tokens, run->parts, files, &objective, run->metrics));
+    RPO_TRY(rpo_evaluate_parts(&figures, &tokens, run->parts, files, &objective, known, run->metrics));
     const rpo_metrics_row row = row_of(&figures, tokens, rpo_now() - start);
     if (files > 1)
         rpo_report_files(run->metrics, &run->config->data.eval, run->parts, &figures);

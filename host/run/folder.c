@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -261,4 +262,25 @@ rpo_status rpo_run_folder_write_config(const rpo_config *config, const rpo_run_r
     rpo_text_free(&text);
     rpo_free(path);
     return status;
+}
+
+static const char *environment(const char *name) {
+    const char *value = getenv(name);
+    return value != NULL && *value != '\0' ? value : NULL;
+}
+
+char *rpo_run_shared_cache(const char *own) {
+    rpo_text path = {0};
+    rpo_status status = RPO_OK;
+    if (environment("RPO_CACHE") != NULL)
+        status = rpo_text_printf(&path, "%s", environment("RPO_CACHE"));
+    else if (environment("XDG_CACHE_HOME") != NULL)
+        status = rpo_text_printf(&path, "%s/rpo", environment("XDG_CACHE_HOME"));
+    else if (environment("HOME") != NULL)
+        status = rpo_text_printf(&path, "%s/.cache/rpo", environment("HOME"));
+    else if (own != NULL)
+        status = rpo_text_printf(&path, "%s", own);
+    if (status != RPO_OK)
+        rpo_text_free(&path);
+    return path.data;
 }

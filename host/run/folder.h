@@ -26,6 +26,12 @@ rpo_status rpo_run_folder_config_hash(const rpo_config *config, char hex[33]);
  * `begun_with` is the hash in the checkpoint; RUN/config.json serves to name the key. */
 rpo_status rpo_run_folder_check_settings(const rpo_config *config, const char *begun_with);
 
+/*
+ * Where several runs keep what depends on model and data alone: RPO_CACHE, else rpo/ in XDG_CACHE_HOME or in
+ * HOME/.cache; without any of them `own`. rpo_free; NULL: out of memory.
+ */
+char *rpo_run_shared_cache(const char *own);
+
 /* RUN/config.json, replaced as a whole: the resolved configuration, and behind the records of the processes before this one's. */
 rpo_status rpo_run_folder_write_config(const rpo_config *config, const rpo_run_record *record);
 

@@ -12,11 +12,12 @@
 
 /* What the loop alone needs while it runs. */
 typedef struct loop_memory {
-    rpo_objective_memory objective;
-    int64_t *order;      /* the epoch's permutation of the trainable records, as record numbers */
-    int64_t order_epoch; /* which epoch that is; -1 before the first */
-    int64_t saved_step;  /* of the newest checkpoint; -1 = none */
-    double seconds;      /* this process spent on steps, and the tokens of those: the rate that is shown */
+    rpo_step step;
+    rpo_step_result result; /* of the last step */
+    int64_t *order;         /* the epoch's permutation of the trainable records, as record numbers */
+    int64_t order_epoch;    /* which epoch that is; -1 before the first */
+    int64_t saved_step;     /* of the newest checkpoint; -1 = none */
+    double seconds;         /* this process spent on steps, and the tokens of those: the rate that is shown */
     int64_t tokens;
 } loop_memory;
 
@@ -58,10 +59,15 @@ static void say_evaluation(const rpo_loop *loop, const rpo_figures *figures) {
                     (long long)loop->schedule.steps, rpo_figures_line(line, sizeof line, figures));
 }
 
+/* Before its first update a policy that began as its own reference has the reference's log-probs. */
+static const rpo_scores *known_policy(const rpo_loop *loop) {
+    return loop->starts_at_reference && loop->state->updates == 0 ? loop->eval.reference : NULL;
+}
+
 static rpo_status evaluate(rpo_loop *loop) {
     rpo_metrics_row row = rpo_metrics_row_empty();
     const double start = rpo_now();
-    RPO_TRY(rpo_evaluate(&row.figures, &row.tokens, &loop->eval, loop->metrics));
+    RPO_TRY(rpo_evaluate(&row.figures, &row.tokens, &loop->eval, known_policy(loop), loop->metrics));
     row.is_eval = true;
     row.step = loop->state->step;
     row.epoch = rpo_schedule_epochs(&loop->schedule, loop->state->step);
@@ -102,13 +108,6 @@ static rpo_status prepare_order(const rpo_loop *loop, loop_memory *memory, int64
     return RPO_OK;
 }
 
-static double largest_magnitude(const float *values, int64_t count) {
-    double largest = 0;
-    for (int64_t i = 0; i < count; ++i)
-        largest = fmax(largest, fabs((double)values[i]));
-    return largest;
-}
-
 /*
  * While the policy is its own reference every log-ratio is 0 and the loss a constant of its kind. The two
  * log-probs were computed in different packings, so they differ by rounding: some 1e-5 of their size at
@@ -116,13 +115,13 @@ static double largest_magnitude(const float *values, int64_t count) {
  * block's size more with weights that are not normalised). A wrong reference, mask or sign is off by far
  * more.
  */
-static rpo_status check_first_loss(const rpo_loop *loop, const rpo_figures *figures,
-                                   const rpo_objective_memory *memory) {
+static rpo_status check_first_loss(const rpo_loop *loop, const rpo_step_result *result) {
+    const rpo_figures *figures = &result->figures;
     const rpo_contrast_options *contrast = &loop->train.contrast;
     const double expected = rpo_loss_at_start(&contrast->loss);
     if (!loop->starts_at_reference || isnan(expected) || figures->empty_blocks == figures->blocks)
         return RPO_OK;
-    const double rounding = 1e-5 * (1 + largest_magnitude(memory->policy, memory->scope.num_sequences));
+    const double rounding = 1e-5 * (1 + (double)result->largest_logp);
     const bool block_scale = contrast->loss.weight_scale == RPO_WEIGHT_SCALE_BLOCK;
     const double weight = block_scale ? (double)contrast->block_rows : 1.0;
     const double tolerance = expected * (1e-5 + 4 * (double)contrast->loss.beta * weight * rounding);
@@ -151,19 +150,14 @@ static rpo_status skip_step(rpo_loop *loop, const char *what) {
         (long long)state->step + 1, RPO_MAX_SKIPPED_STEPS);
 }
 
-/* Applies the gradients, or skips where they would do harm. */
-static rpo_status apply(rpo_loop *loop, const rpo_figures *figures, double grad_norm, double learning_rate) {
+/* What the device decided about the update. */
+static rpo_status take_note(rpo_loop *loop, const rpo_step_result *result) {
     rpo_trainer_state *state = loop->state;
-    if (!isfinite(figures->loss))
-        return skip_step(loop, "loss");
-    if (!isfinite(grad_norm))
-        return skip_step(loop, "gradient");
+    if (result->skip != RPO_SKIP_NOTHING)
+        return skip_step(loop, result->skip == RPO_SKIP_LOSS ? "loss" : "gradient");
     state->skipped_steps = 0;
-    if (figures->blocks > 0 && figures->empty_blocks == figures->blocks)
-        return RPO_OK; /* nothing to learn from: moments and weights stay */
-    ++state->updates;
-    return rpo_optimizer_update(loop->optimizer, loop->train.context, loop->train.model, grad_norm,
-                                learning_rate, state->updates);
+    state->updates = result->updates;
+    return RPO_OK;
 }
 
 static void show_step(const rpo_loop *loop, const loop_memory *memory, const rpo_metrics_row *row) {
@@ -180,16 +174,18 @@ static rpo_status train_step(rpo_loop *loop, loop_memory *memory) {
     const rpo_schedule_place place = rpo_schedule_at(&loop->schedule, state->step);
     const double start = rpo_now();
     rpo_metrics_row row = rpo_metrics_row_empty();
+    rpo_step_result *result = &memory->result;
 
     RPO_TRY(prepare_order(loop, memory, place.epoch));
-    RPO_TRY(rpo_step_gradients(&row.figures, &loop->train, &memory->objective, memory->order + place.position,
-                               place.count));
-    if (state->step == 0 && isfinite(row.figures.loss))
-        RPO_TRY(check_first_loss(loop, &row.figures, &memory->objective));
-    RPO_TRY(rpo_optimizer_grad_norm(&row.grad_norm, loop->train.context, loop->train.model));
     row.learning_rate =
         rpo_schedule_learning_rate(config->train.learning_rate, config->train.warmup_steps, state->step);
-    RPO_TRY(apply(loop, &row.figures, row.grad_norm, row.learning_rate));
+    RPO_TRY(
+        rpo_step_run(&memory->step, result, memory->order + place.position, place.count, row.learning_rate));
+    row.figures = result->figures;
+    row.grad_norm = result->grad_norm;
+    if (state->step == 0 && isfinite(row.figures.loss))
+        RPO_TRY(check_first_loss(loop, result));
+    RPO_TRY(take_note(loop, result));
 
     ++state->step;
     const rpo_schedule_place next = rpo_schedule_at(&loop->schedule, state->step);
@@ -197,7 +193,7 @@ static rpo_status train_step(rpo_loop *loop, loop_memory *memory) {
     state->position = next.position;
     row.step = state->step;
     row.epoch = rpo_schedule_epochs(&loop->schedule, state->step);
-    row.tokens = memory->objective.scope.num_tokens;
+    row.tokens = result->tokens;
     row.seconds = rpo_now() - start;
     row.tokens_per_second = (double)row.tokens / fmax(row.seconds, 1e-9);
     state->tokens += row.tokens;
@@ -220,13 +216,13 @@ static rpo_status train_step(rpo_loop *loop, loop_memory *memory) {
 static rpo_status save_checkpoint(rpo_loop *loop) {
     const rpo_config *config = loop->inputs->config;
     const rpo_checkpoint_extras extras = rpo_inputs_extras(loop->inputs);
+    const rpo_optimizer_state optimizer = rpo_optimizer_state_of(loop->optimizer, loop->train.model);
     rpo_text warnings = {0};
     RPO_TRY(rpo_run_folder_still_held(config, loop->lock));
     RPO_TRY(rpo_metrics_sync(loop->metrics));
     loop->state->metrics_bytes = rpo_metrics_bytes(loop->metrics);
-    const rpo_status status =
-        rpo_checkpoint_save(config->run.dir, loop->train.model, &loop->optimizer->state, loop->state,
-                            config->train.keep_checkpoints, &extras, &warnings);
+    const rpo_status status = rpo_checkpoint_save(config->run.dir, loop->train.model, &optimizer, loop->state,
+                                                  config->train.keep_checkpoints, &extras, &warnings);
     rpo_metrics_warn_lines(loop->metrics, &warnings);
     rpo_text_free(&warnings);
     return status;
@@ -296,12 +292,19 @@ static rpo_status run_steps(rpo_loop *loop, loop_memory *memory) {
     return save(loop, memory);
 }
 
+static rpo_status open_step(const rpo_loop *loop, rpo_step *step) {
+    RPO_TRY(rpo_step_open(step, &loop->train, loop->optimizer));
+    return rpo_step_begin(step, loop->state->updates);
+}
+
 rpo_status rpo_loop_run(rpo_loop *loop) {
     loop_memory memory = {.order_epoch = -1, .saved_step = loop->state->step > 0 ? loop->state->step : -1};
     begin_watch(loop);
-    const rpo_status status = run_steps(loop, &memory);
+    rpo_status status = rpo_comm_agree(loop->train.comm, open_step(loop, &memory.step));
+    if (status == RPO_OK)
+        status = run_steps(loop, &memory);
     rpo_metrics_progress_end(loop->metrics);
     rpo_free(memory.order);
-    rpo_objective_memory_free(&memory.objective);
+    rpo_step_close(&memory.step);
     return status;
 }

@@ -3,6 +3,7 @@
 #define RPO_HOST_RUN_LOOP_H
 
 #include "host/checkpoint/checkpoint.h"
+#include "host/metrics/metrics.h"
 #include "host/run/inputs.h"
 #include "host/run/watch.h"
 #include "host/train/optimizer.h"

@@ -8,21 +8,12 @@
 #include "core/threads.h"
 #include "kernels/op_table.h"
 
-static int64_t count_parameters(const rpo_model *model) {
-    size_t count = 0;
-    const rpo_parameter *parameters = rpo_model_parameters(model, &count);
-    int64_t sum = 0;
-    for (size_t i = 0; i < count; ++i)
-        sum += parameters[i].count;
-    return sum;
-}
-
 static void say_model(rpo_metrics *metrics, const rpo_inputs *inputs) {
     const rpo_model_config *model = rpo_model_get_config(inputs->model);
     char parameters[RPO_FIGURE_SIZE], vocabulary[RPO_FIGURE_SIZE];
     const int threads = rpo_context_num_threads(inputs->context);
     rpo_metrics_say(metrics, "model      %s parameters: %lld layers, %lld wide, vocabulary %s, %s",
-                    rpo_figure_count(parameters, count_parameters(inputs->model)),
+                    rpo_figure_count(parameters, rpo_tensor_table_elements(rpo_model_tensors(inputs->model))),
                     (long long)model->num_hidden_layers, (long long)model->hidden_size,
                     rpo_figure_count(vocabulary, model->vocab_size),
                     inputs->config->model.path != NULL ? inputs->config->model.path : "freshly initialised");

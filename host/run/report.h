@@ -3,6 +3,7 @@
 #define RPO_HOST_RUN_REPORT_H
 
 #include "host/checkpoint/checkpoint.h"
+#include "host/metrics/metrics.h"
 #include "host/run/inputs.h"
 #include "host/train/evaluate.h"
 #include "host/train/schedule.h"

@@ -14,14 +14,15 @@ typedef struct training {
     rpo_comm *comm;
     const char *command; /* the command line */
     rpo_inputs inputs;
-    rpo_model *reference_model; /* loaded from reference.path; NULL = the policy's start */
+    rpo_frozen_model frozen; /* loaded from reference.path; none = the policy's start */
     rpo_scores train_reference, eval_reference;
     rpo_optimizer optimizer;
     rpo_schedule schedule;
     rpo_trainer_state state;
-    char *checkpoint;  /* folder the run continues from; NULL = a run from the beginning */
-    rpo_text warnings; /* damaged checkpoints, one a line */
-    char *cache_folder;
+    char *checkpoint;     /* folder the run continues from; NULL = a run from the beginning */
+    rpo_text warnings;    /* damaged checkpoints, one a line */
+    char *cache_folder;   /* of this run; NULL as the next before they are found */
+    char *shared_cache;   /* of all runs: what depends on model and data alone */
     rpo_metrics *metrics; /* rank 0 only, as is the folder's lock */
     int lock;
     bool begun; /* the run folder is this run's: its files are written */
@@ -37,8 +38,7 @@ static bool uses_reference(const training *run) {
 static rpo_status take_folder(training *run, bool resume) {
     if (run->comm->rank != 0)
         return RPO_OK;
-    int64_t parameters = 0;
-    (void)rpo_model_weights(run->inputs.model, &parameters);
+    const int64_t parameters = rpo_model_tensors(run->inputs.model)->weights;
     const int moments = rpo_optimizer_num_moments(run->config->train.optimizer);
     const uint64_t bytes = rpo_checkpoint_bytes_needed(parameters, moments, resume ? 1 : 2);
     RPO_TRY(rpo_error_prefix(rpo_folder_writable(run->config->run.dir, bytes), "run.dir: "));
@@ -49,23 +49,21 @@ static rpo_status take_folder(training *run, bool resume) {
 
 static rpo_status load_parts(training *run, bool resume) {
     const rpo_config *config = run->config;
-    RPO_TRY(rpo_comm_agree(run->comm, rpo_inputs_open(&run->inputs, config, run->comm, true)));
+    RPO_TRY(rpo_comm_agree(run->comm, rpo_inputs_open(&run->inputs, config, run->comm, RPO_INPUTS_TRAIN)));
     RPO_TRY(rpo_comm_agree(run->comm, take_folder(run, resume)));
     run->cache_folder = rpo_path_join(config->run.dir, "cache");
-    if (run->cache_folder == NULL)
+    run->shared_cache = rpo_run_shared_cache(run->cache_folder);
+    if (run->cache_folder == NULL || run->shared_cache == NULL)
         return RPO_ERROR_OUT_OF_MEMORY;
     RPO_TRY(rpo_inputs_embed(&run->inputs, run->cache_folder));
     if (uses_reference(run) && config->reference.path != NULL)
-        RPO_TRY(rpo_inputs_load_model(&run->inputs, &run->reference_model, "reference.path",
-                                      config->reference.path));
+        RPO_TRY(rpo_inputs_load_frozen(&run->inputs, &run->frozen, "reference.path", config->reference.path));
     const rpo_optimizer_settings optimizer = {.kind = config->train.optimizer,
                                               .weight_decay = config->train.weight_decay,
                                               .max_grad_norm = config->train.max_grad_norm};
-    RPO_TRY(rpo_optimizer_create(&run->optimizer, &optimizer, run->inputs.model));
+    RPO_TRY(rpo_optimizer_open(&run->optimizer, &optimizer, run->inputs.model));
 
-    const bool paired_steps = rpo_dataset_is_paired(run->inputs.train) || config->loss.kind == RPO_LOSS_SFT;
-    run->schedule = rpo_schedule_make(run->inputs.num_trainable,
-                                      paired_steps ? config->train.batch_size : 2 * config->train.batch_size,
+    run->schedule = rpo_schedule_make(run->inputs.num_trainable, rpo_inputs_rows_a_step(&run->inputs),
                                       config->train.epochs, config->train.max_steps);
     return RPO_OK;
 }
@@ -75,8 +73,8 @@ static rpo_status begin_state(training *run, rpo_trainer_state *state) {
     *state = (rpo_trainer_state){.seed = run->config->run.seed};
     memcpy(state->data_hash, run->inputs.data_hash, sizeof state->data_hash);
     memcpy(state->start_hash, run->inputs.start_hash, sizeof state->start_hash);
-    if (run->reference_model != NULL)
-        RPO_TRY(rpo_model_hash(run->reference_model, state->reference_hash));
+    if (run->frozen.model != NULL)
+        RPO_TRY(rpo_model_hash(run->frozen.model, state->reference_hash));
     else if (uses_reference(run))
         memcpy(state->reference_hash, state->start_hash, sizeof state->reference_hash);
     return rpo_run_folder_config_hash(run->config, state->config_hash);
@@ -135,29 +133,78 @@ static rpo_status open_folder(training *run, bool resume) {
     return RPO_OK;
 }
 
-/* Both datasets under the frozen model. The policy still is as it started: no second model is needed for
- * that. */
-static rpo_status score_reference(training *run) {
-    if (!uses_reference(run))
-        return RPO_OK;
-    const rpo_reference reference = {
-        .comm = run->comm,
-        .model = run->reference_model != NULL ? run->reference_model : run->inputs.model,
+/* ---- the reference ---- */
+
+/* Marks the records of steps [first, end): of one epoch, in its order. */
+static void mark_visited(const training *run, bool *visited, const int64_t *order, int64_t epoch,
+                         int64_t first) {
+    const rpo_schedule *schedule = &run->schedule;
+    const int64_t end = (epoch + 1) * schedule->steps_an_epoch;
+    for (int64_t step = first; step < end && step < schedule->steps; ++step) {
+        const rpo_schedule_place place = rpo_schedule_at(schedule, step);
+        for (int64_t i = 0; i < place.count; ++i)
+            visited[run->inputs.trainable[order[place.position + i]]] = true;
+    }
+}
+
+/* The training records that the rest of the run will see, ascending: a whole epoch sees all of them, the last one and a
+ * run of fewer steps only some. */
+static rpo_status list_visited(const training *run, int64_t **records, int64_t *count) {
+    const rpo_inputs *inputs = &run->inputs;
+    const int64_t size = rpo_dataset_size(inputs->train), an_epoch = run->schedule.steps_an_epoch;
+    bool *visited = rpo_calloc_array((size_t)size, sizeof *visited);
+    int64_t *order = rpo_alloc_array((size_t)inputs->num_trainable, sizeof *order);
+    *records = rpo_alloc_array((size_t)size, sizeof **records);
+    *count = 0;
+    const bool there = visited != NULL && order != NULL && *records != NULL;
+    for (int64_t step = 0; there && step < run->schedule.steps; step += an_epoch) {
+        rpo_dataset_shuffle(order, inputs->num_trainable, run->config->run.seed, step / an_epoch);
+        mark_visited(run, visited, order, step / an_epoch, step);
+        if (run->schedule.steps >= an_epoch)
+            break; /* a whole epoch has them all */
+    }
+    for (int64_t i = 0; there && i < size; ++i)
+        if (visited[i])
+            (*records)[(*count)++] = i;
+    rpo_free(order);
+    rpo_free(visited);
+    return there ? RPO_OK : RPO_ERROR_OUT_OF_MEMORY;
+}
+
+static rpo_status score_datasets(training *run, const int64_t *records, int64_t count,
+                                 rpo_reference_report *train, rpo_reference_report *eval) {
+    rpo_model *model = run->frozen.model != NULL ? run->frozen.model : run->inputs.model;
+    rpo_reference reference = {
+        .scoring = rpo_inputs_scoring(&run->inputs, model, run->inputs.train),
         .model_hash = run->state.reference_hash,
-        .cache_folder = run->cache_folder,
-        .micro_batch_tokens = run->inputs.micro_batch_tokens,
+        .cache_folder = run->shared_cache,
         .seed = run->config->run.seed,
         .metrics = run->metrics,
     };
-    bool from_cache = false, eval_from_cache = true;
-    RPO_TRY(rpo_reference_scores(&run->train_reference, &from_cache, &reference, run->inputs.train));
-    if (run->inputs.eval != NULL)
-        RPO_TRY(rpo_reference_scores(&run->eval_reference, &eval_from_cache, &reference, run->inputs.eval));
-    rpo_metrics_say(run->metrics, "reference  %s, log-probs %s",
-                    run->reference_model != NULL ? run->config->reference.path : "the policy as it starts",
-                    from_cache && eval_from_cache ? "from the cache" : "computed");
-    rpo_model_free(run->reference_model);
-    run->reference_model = NULL;
+    RPO_TRY(rpo_reference_scores(&run->train_reference, train, &reference, records, count));
+    if (run->inputs.eval == NULL)
+        return RPO_OK;
+    reference.scoring = rpo_inputs_scoring(&run->inputs, model, run->inputs.eval);
+    return rpo_reference_scores(&run->eval_reference, eval, &reference, NULL, 0);
+}
+
+/* Both datasets under the frozen model. The policy still is as it started: no second model is needed for that. */
+static rpo_status score_reference(training *run) {
+    rpo_reference_report train = {0}, eval = {0};
+    int64_t *records = NULL, count = 0;
+    if (!uses_reference(run))
+        return RPO_OK;
+    rpo_status status = list_visited(run, &records, &count);
+    if (status == RPO_OK)
+        status = score_datasets(run, records, count, &train, &eval);
+    rpo_free(records);
+    RPO_TRY(status);
+    char computed[RPO_FIGURE_SIZE], cached[RPO_FIGURE_SIZE];
+    rpo_metrics_say(run->metrics, "reference  %s, log-probs of %s records computed, of %s from the cache",
+                    run->frozen.model != NULL ? run->config->reference.path : "the policy as it starts",
+                    rpo_figure_count(computed, train.computed + eval.computed),
+                    rpo_figure_count(cached, train.from_cache + eval.from_cache));
+    rpo_frozen_model_free(&run->frozen);
     return RPO_OK;
 }
 
@@ -232,6 +279,11 @@ static rpo_status explain_early_stop(const training *run, rpo_status status) {
         rpo_last_error(), run->config->run.dir);
 }
 
+static rpo_status load_checkpoint(const training *run) {
+    const rpo_optimizer_state optimizer = rpo_optimizer_state_of(&run->optimizer, run->inputs.model);
+    return rpo_checkpoint_load(run->checkpoint, run->inputs.model, &optimizer);
+}
+
 static rpo_status train(training *run, bool resume) {
     RPO_TRY(rpo_run_folder_check(run->config, resume)); /* a quick answer; under the lock it is asked again */
     RPO_TRY(load_parts(run, resume));
@@ -241,7 +293,7 @@ static rpo_status train(training *run, bool resume) {
     run->begun = true;
     RPO_TRY(score_reference(run));
     if (run->checkpoint != NULL)
-        RPO_TRY(rpo_checkpoint_load(run->checkpoint, run->inputs.model, &run->optimizer.state));
+        RPO_TRY(load_checkpoint(run));
     rpo_loop loop = make_loop(run);
     RPO_TRY(rpo_loop_run(&loop));
     RPO_TRY(check_trained(run));
@@ -258,11 +310,12 @@ rpo_status rpo_run_training(const rpo_config *config, rpo_comm *comm, bool resum
     rpo_metrics_close(run.metrics);
     rpo_text_free(&run.warnings);
     rpo_free(run.checkpoint);
+    rpo_free(run.shared_cache);
     rpo_free(run.cache_folder);
-    rpo_optimizer_free(&run.optimizer);
+    rpo_optimizer_close(&run.optimizer);
     rpo_scores_free(&run.eval_reference);
     rpo_scores_free(&run.train_reference);
-    rpo_model_free(run.reference_model);
+    rpo_frozen_model_free(&run.frozen);
     rpo_inputs_close(&run.inputs);
     if (run.lock >= 0)
         close(run.lock);

@@ -1,203 +1,225 @@
-/* contrast.c - the contrast of a scope, block by block. */
+/* contrast.c - groups to calls of the loss op, its outputs to figures. */
 #include "host/train/contrast.h"
 
 #include <math.h>
 #include <string.h>
 
-/* One block's inputs and outputs, split into its two sides. Sized for the largest block of the scope. */
-typedef struct block_memory {
-    float *policy[2], *reference[2], *gradients[2], *rewards[2]; /* [0] chosen, [1] rejected */
-    float *embeddings[2];                                        /* [rows][dim] */
-    int64_t *sequences[2];                                       /* the scope's sequence behind each row */
-    int64_t counts[2];
-    void *workspace;
-    size_t workspace_size;
-} block_memory;
-
-typedef struct sums {
-    double loss, rewards[2], logps[2];
-    int64_t counts[2], wins, compared;
-} sums;
-
-static void free_memory(block_memory *memory) {
-    for (int side = 0; side < 2; ++side) {
-        rpo_free(memory->policy[side]);
-        rpo_free(memory->reference[side]);
-        rpo_free(memory->gradients[side]);
-        rpo_free(memory->rewards[side]);
-        rpo_free(memory->embeddings[side]);
-        rpo_free(memory->sequences[side]);
-    }
-    rpo_free(memory->workspace);
-}
-
-static rpo_status allocate(block_memory *memory, int64_t rows, int64_t dim) {
-    const size_t count = (size_t)rows;
-    for (int side = 0; side < 2; ++side) {
-        memory->policy[side] = rpo_alloc_array(count, sizeof(float));
-        memory->reference[side] = rpo_alloc_array(count, sizeof(float));
-        memory->gradients[side] = rpo_alloc_array(count, sizeof(float));
-        memory->rewards[side] = rpo_alloc_array(count, sizeof(float));
-        memory->sequences[side] = rpo_alloc_array(count, sizeof(int64_t));
-        memory->embeddings[side] = rpo_alloc_array(count * (size_t)dim, sizeof(float));
-        if (memory->policy[side] == NULL || memory->reference[side] == NULL ||
-            memory->gradients[side] == NULL || memory->rewards[side] == NULL ||
-            memory->sequences[side] == NULL || memory->embeddings[side] == NULL)
-            return RPO_ERROR_OUT_OF_MEMORY;
-    }
-    return RPO_OK;
-}
-
-static int64_t block_end(const rpo_global_batch *scope, int64_t first_row, int64_t block_rows) {
-    return block_rows < scope->num_rows - first_row ? first_row + block_rows : scope->num_rows;
-}
-
-/* Copies the sequences of rows [.., end_row) from `sequence` on into the block; returns the sequence after
- * them. */
-static int64_t collect(block_memory *memory, const rpo_global_batch *scope, int64_t sequence, int64_t end_row,
-                       const float *policy, const float *reference, const rpo_embeddings *embeddings) {
-    memory->counts[0] = memory->counts[1] = 0;
-    for (; sequence < scope->num_sequences && scope->sequences[sequence].row < end_row; ++sequence) {
-        const int side = scope->sequences[sequence].rejected ? 1 : 0;
-        const int64_t at = memory->counts[side]++;
-        memory->policy[side][at] = policy[sequence];
-        memory->reference[side][at] = reference[sequence];
-        memory->sequences[side][at] = sequence;
-        if (embeddings == NULL)
-            continue;
-        const int64_t dim = embeddings->dim, record = scope->records[scope->sequences[sequence].row];
-        memcpy(memory->embeddings[side] + at * dim, embeddings->rows + record * dim,
-               (size_t)dim * sizeof(float));
-    }
-    return sequence;
-}
-
-static rpo_status ensure_workspace(block_memory *memory, rpo_context *context,
-                                   const rpo_contrast_inputs *inputs, const rpo_loss_options *options) {
-    size_t needed = 0;
-    RPO_TRY(rpo_contrast_loss_workspace_size(context, &needed, inputs, options));
-    if (needed <= memory->workspace_size)
+rpo_status rpo_scores_create(rpo_scores *scores, int64_t count) {
+    scores->chosen = rpo_calloc_array((size_t)count, sizeof(float));
+    scores->rejected = rpo_calloc_array((size_t)count, sizeof(float));
+    scores->count = count;
+    if (scores->chosen != NULL && scores->rejected != NULL)
         return RPO_OK;
-    rpo_free(memory->workspace);
-    memory->workspace_size = 0;
-    memory->workspace = rpo_alloc_array(needed, 1);
-    if (memory->workspace == NULL)
-        return RPO_ERROR_OUT_OF_MEMORY;
-    memory->workspace_size = needed;
+    rpo_scores_free(scores);
+    return RPO_ERROR_OUT_OF_MEMORY;
+}
+
+void rpo_scores_free(rpo_scores *scores) {
+    rpo_free(scores->chosen);
+    rpo_free(scores->rejected);
+    *scores = (rpo_scores){0};
+}
+
+/* ---- to the device ---- */
+
+static rpo_status no_room(void) {
+    return rpo_error_set(RPO_ERROR_INTERNAL, "contrast: its arrays are larger than their segment of memory");
+}
+
+static int64_t record_at(const rpo_plan *plan, const rpo_global_batch *batch, int64_t place) {
+    return batch->records[batch->sequences[plan->sequence_at[place]].row];
+}
+
+static rpo_status stage_embeddings(rpo_contrast_arrays *arrays, const rpo_plan *plan,
+                                   const rpo_global_batch *batch, const rpo_embeddings *embeddings,
+                                   rpo_staging *staging) {
+    void *device = NULL;
+    const int64_t dim = embeddings->dim;
+    float *rows = rpo_staging_put(staging, NULL, plan->num_places * dim, sizeof *rows, &device);
+    if (rows == NULL)
+        return no_room();
+    for (int64_t i = 0; i < plan->num_places; ++i)
+        memcpy(rows + i * dim, embeddings->rows + record_at(plan, batch, i) * dim,
+               (size_t)dim * sizeof *rows);
+    arrays->embeddings = device;
+    arrays->dim = dim;
     return RPO_OK;
 }
 
-static rpo_status run_block(float *loss, block_memory *memory, rpo_context *context,
-                            const rpo_embeddings *embeddings, const rpo_loss_options *options) {
-    const rpo_contrast_inputs inputs = {
-        .struct_size = sizeof inputs,
-        .policy_chosen_logps = memory->policy[0],
-        .policy_rejected_logps = memory->policy[1],
-        .reference_chosen_logps = memory->reference[0],
-        .reference_rejected_logps = memory->reference[1],
-        .chosen_embeddings = embeddings == NULL ? NULL : memory->embeddings[0],
-        .rejected_embeddings = embeddings == NULL ? NULL : memory->embeddings[1],
+rpo_status rpo_contrast_stage(rpo_contrast_arrays *arrays, const rpo_plan *plan,
+                              const rpo_global_batch *batch, const rpo_scores *reference,
+                              const rpo_embeddings *embeddings, rpo_staging *staging) {
+    void *device = NULL;
+    *arrays = (rpo_contrast_arrays){0};
+    if (plan->num_places == 0)
+        return RPO_OK;
+    float *scores = rpo_staging_put(staging, NULL, plan->num_places, sizeof *scores, &device);
+    if (scores == NULL)
+        return no_room();
+    arrays->reference = device;
+    for (int64_t i = 0; i < plan->num_places; ++i) {
+        const bool rejected = batch->sequences[plan->sequence_at[i]].rejected;
+        scores[i] = (rejected ? reference->rejected : reference->chosen)[record_at(plan, batch, i)];
+    }
+    return embeddings != NULL ? stage_embeddings(arrays, plan, batch, embeddings, staging) : RPO_OK;
+}
+
+static float *place(rpo_staging *figures, int64_t count, const float **host) {
+    void *device = NULL;
+    *host = rpo_staging_put(figures, NULL, count, sizeof(float), &device);
+    return device;
+}
+
+rpo_status rpo_contrast_place(rpo_contrast_arrays *arrays, const rpo_plan *plan, rpo_staging *figures) {
+    const float *unused = NULL;
+    if (plan->num_places == 0)
+        return RPO_OK;
+    arrays->losses = place(figures, plan->num_groups, &arrays->host.losses);
+    arrays->policy = place(figures, plan->num_places, &arrays->host.policy);
+    arrays->rewards = place(figures, plan->num_places, &arrays->host.rewards);
+    arrays->gradients = place(figures, plan->num_places, &unused);
+    return arrays->gradients != NULL ? RPO_OK : no_room();
+}
+
+static rpo_contrast_inputs inputs_of(const rpo_contrast_arrays *arrays, const rpo_plan *plan,
+                                     const rpo_contrast_group *group) {
+    const float *embeddings =
+        arrays->embeddings == NULL ? NULL : arrays->embeddings + group->start * arrays->dim;
+    return (rpo_contrast_inputs){
+        .struct_size = sizeof(rpo_contrast_inputs),
+        .policy_chosen_logps = arrays->policy + group->start,
+        .policy_rejected_logps = arrays->policy + group->start + group->m,
+        .reference_chosen_logps = arrays->reference + group->start,
+        .reference_rejected_logps = arrays->reference + group->start + group->m,
+        .chosen_embeddings = embeddings,
+        .rejected_embeddings = embeddings == NULL ? NULL : embeddings + group->m * arrays->dim,
         .embedding_dtype = RPO_FLOAT32,
-        .m = memory->counts[0],
-        .n = memory->counts[1],
-        .dim = embeddings == NULL ? 0 : embeddings->dim,
+        .m = group->m,
+        .n = group->n,
+        .dim = embeddings == NULL ? 0 : arrays->dim,
+        .chosen_bounds = group->chosen_bounds,
+        .rejected_bounds = group->rejected_bounds,
+        .num_blocks = group->chosen_bounds != NULL ? group->num_blocks : 0,
+        .max_block_m = group->max_block_m,
+        .max_block_n = group->max_block_n,
+        .total_rows = plan->total_rows,
     };
+}
+
+rpo_status rpo_contrast_group_loss(const rpo_contrast_arrays *arrays, const rpo_plan *plan, int64_t group,
+                                   rpo_context *context, const rpo_contrast_options *options, void *workspace,
+                                   size_t workspace_bytes) {
+    const rpo_contrast_group *of = &plan->groups[group];
+    const rpo_contrast_inputs inputs = inputs_of(arrays, plan, of);
     const rpo_contrast_outputs outputs = {
         .struct_size = sizeof outputs,
-        .loss = loss,
-        .grad_chosen_logps = memory->gradients[0],
-        .grad_rejected_logps = memory->gradients[1],
-        .chosen_rewards = memory->rewards[0],
-        .rejected_rewards = memory->rewards[1],
+        .loss = arrays->losses + group,
+        .grad_chosen_logps = arrays->gradients + of->start,
+        .grad_rejected_logps = arrays->gradients + of->start + of->m,
+        .chosen_rewards = arrays->rewards + of->start,
+        .rejected_rewards = arrays->rewards + of->start + of->m,
     };
-    RPO_TRY(ensure_workspace(memory, context, &inputs, options));
-    return rpo_contrast_loss(context, &outputs, &inputs, options, memory->workspace, memory->workspace_size);
+    return rpo_contrast_loss(context, &outputs, &inputs, &options->loss, workspace, workspace_bytes);
 }
 
-static void add_block(sums *total, float *gradients, const block_memory *memory, float loss, double weight) {
-    total->loss += weight * (double)loss;
+rpo_status rpo_contrast_workspace_bound(size_t *bytes, rpo_context *context,
+                                        const rpo_contrast_options *options, int64_t places, int64_t dim) {
+    static const float none; /* sizes follow from the numbers; a pointer says that there are embeddings */
+    static const int32_t no_bounds;
+    *bytes = 0;
+    for (int64_t blocks = 0; blocks <= places; blocks = blocks == 0 ? 1 : 2 * blocks) {
+        const int64_t rows = (places + 1) / 2, block = blocks == 0 ? rows : (rows + blocks - 1) / blocks;
+        const rpo_contrast_inputs inputs = {
+            .struct_size = sizeof inputs,
+            .policy_chosen_logps = &none,
+            .policy_rejected_logps = &none,
+            .chosen_embeddings = dim > 0 ? &none : NULL,
+            .rejected_embeddings = dim > 0 ? &none : NULL,
+            .m = rows,
+            .n = rows,
+            .dim = dim,
+            .chosen_bounds = blocks > 0 ? &no_bounds : NULL,
+            .rejected_bounds = blocks > 0 ? &no_bounds : NULL,
+            .num_blocks = blocks,
+            .max_block_m = block,
+            .max_block_n = block,
+        };
+        size_t needed = 0;
+        RPO_TRY(rpo_contrast_loss_workspace_size(context, &needed, &inputs, &options->loss));
+        *bytes = needed > *bytes ? needed : *bytes;
+    }
+    *bytes *= 2; /* one side may hold all the rows of an unpaired block */
+    return RPO_OK;
+}
+
+/* ---- figures ---- */
+
+/* The blocks of a group stand one after another on either side. */
+static void sum_group(rpo_figure_sums *sums, const rpo_contrast_arrays *arrays, const rpo_plan *plan,
+                      const rpo_contrast_group *group) {
+    const float *rewards[2] = {arrays->host.rewards + group->start,
+                               arrays->host.rewards + group->start + group->m};
+    const float *policy[2] = {arrays->host.policy + group->start,
+                              arrays->host.policy + group->start + group->m};
+    const int64_t counts[2] = {group->m, group->n};
     for (int side = 0; side < 2; ++side) {
-        total->counts[side] += memory->counts[side];
-        for (int64_t i = 0; i < memory->counts[side]; ++i) {
-            total->rewards[side] += (double)memory->rewards[side][i];
-            total->logps[side] += (double)memory->policy[side][i];
-            if (gradients != NULL)
-                gradients[memory->sequences[side][i]] = (float)(weight * (double)memory->gradients[side][i]);
+        sums->counts[side] += counts[side];
+        for (int64_t i = 0; i < counts[side]; ++i) {
+            sums->rewards[side] += (double)rewards[side][i];
+            sums->logps[side] += (double)policy[side][i];
         }
     }
-    const int64_t compared = memory->counts[0] < memory->counts[1] ? memory->counts[0] : memory->counts[1];
-    for (int64_t i = 0; i < compared; ++i)
-        total->wins += memory->rewards[0][i] > memory->rewards[1][i];
-    total->compared += compared;
-}
-
-static double mean(double sum, int64_t count) {
-    return count > 0 ? sum / (double)count : NAN;
-}
-
-static void average(rpo_figures *figures, const sums *total) {
-    figures->loss = total->loss;
-    figures->rewards_chosen = mean(total->rewards[0], total->counts[0]);
-    figures->rewards_rejected = mean(total->rewards[1], total->counts[1]);
-    figures->rewards_margins = figures->rewards_chosen - figures->rewards_rejected;
-    figures->rewards_accuracies = mean((double)total->wins, total->compared);
-    figures->logps_chosen = mean(total->logps[0], total->counts[0]);
-    figures->logps_rejected = mean(total->logps[1], total->counts[1]);
-}
-
-/* Rows of the blocks that have both sides: what a block's weight is a share of. */
-static int64_t count_contributing(const rpo_global_batch *scope, int64_t block_rows, rpo_figures *figures) {
-    int64_t contributing = 0, sequence = 0;
-    for (int64_t row = 0; row < scope->num_rows;) {
-        const int64_t end = block_end(scope, row, block_rows);
-        bool has[2] = {false, false};
-        for (; sequence < scope->num_sequences && scope->sequences[sequence].row < end; ++sequence)
-            has[scope->sequences[sequence].rejected ? 1 : 0] = true;
-        ++figures->blocks;
-        if (has[0] && has[1])
-            contributing += end - row;
-        else
-            ++figures->empty_blocks;
-        row = end;
+    for (int64_t b = group->first_block; b < group->first_block + group->num_blocks; ++b) {
+        const rpo_contrast_block *block = &plan->blocks[b];
+        const int64_t compared = block->m < block->n ? block->m : block->n;
+        for (int64_t i = 0; i < compared; ++i)
+            sums->wins += rewards[0][i] > rewards[1][i];
+        sums->compared += compared;
+        rewards[0] += block->m;
+        rewards[1] += block->n;
     }
-    return contributing;
 }
 
-rpo_status rpo_contrast_blocks(rpo_figures *figures, float *gradients, rpo_context *context,
-                               const rpo_global_batch *scope, const float *policy, const float *reference,
-                               const rpo_embeddings *embeddings, const rpo_contrast_options *options) {
-    *figures = (rpo_figures){0};
-    if (gradients != NULL)
-        memset(gradients, 0, (size_t)scope->num_sequences * sizeof *gradients);
-    const int64_t contributing = count_contributing(scope, options->block_rows, figures);
-    const int64_t largest = options->block_rows < scope->num_rows ? options->block_rows : scope->num_rows;
-
-    block_memory memory = {0};
-    sums total = {0};
-    rpo_status status = allocate(&memory, largest, embeddings == NULL ? 0 : embeddings->dim);
-    int64_t sequence = 0;
-    for (int64_t row = 0; row < scope->num_rows && status == RPO_OK;) {
-        const int64_t end = block_end(scope, row, options->block_rows);
-        sequence = collect(&memory, scope, sequence, end, policy, reference, embeddings);
-        if (memory.counts[0] > 0 && memory.counts[1] > 0) {
-            float loss = 0;
-            status = run_block(&loss, &memory, context, embeddings, &options->loss);
-            if (status == RPO_OK)
-                add_block(&total, gradients, &memory, loss, (double)(end - row) / (double)contributing);
-        }
-        row = end;
+void rpo_contrast_sum(rpo_figure_sums *sums, const rpo_contrast_arrays *arrays, const rpo_plan *plan) {
+    double loss = 0;
+    sums->blocks += plan->all_blocks;
+    sums->empty_blocks += plan->empty_blocks;
+    for (int64_t g = 0; g < plan->num_groups; ++g) {
+        loss += (double)arrays->host.losses[g];
+        sum_group(sums, arrays, plan, &plan->groups[g]);
     }
-    if (status == RPO_OK)
-        average(figures, &total);
-    free_memory(&memory);
-    return status;
+    sums->loss += loss * plan->total_rows;
+    sums->loss_rows += plan->total_rows;
 }
 
-void rpo_likelihood_figures(rpo_figures *figures, const rpo_global_batch *scope, const float *policy) {
-    *figures = rpo_figures_empty();
-    double sum = 0;
-    for (int64_t s = 0; s < scope->num_sequences; ++s)
-        sum += (double)policy[s];
-    figures->loss = scope->num_labels > 0 ? -sum / (double)scope->num_labels : 0;
-    figures->logps_chosen = mean(sum, scope->num_sequences);
+static double mean(double sum, double count) {
+    return count > 0 ? sum / count : NAN;
+}
+
+rpo_figures rpo_contrast_figures(const rpo_figure_sums *sums) {
+    rpo_figures figures = rpo_figures_empty();
+    figures.loss = sums->loss_rows > 0 ? sums->loss / sums->loss_rows : 0;
+    figures.rewards_chosen = mean(sums->rewards[0], (double)sums->counts[0]);
+    figures.rewards_rejected = mean(sums->rewards[1], (double)sums->counts[1]);
+    figures.rewards_margins = figures.rewards_chosen - figures.rewards_rejected;
+    figures.rewards_accuracies = mean((double)sums->wins, (double)sums->compared);
+    figures.logps_chosen = mean(sums->logps[0], (double)sums->counts[0]);
+    figures.logps_rejected = mean(sums->logps[1], (double)sums->counts[1]);
+    figures.blocks = sums->blocks;
+    figures.empty_blocks = sums->empty_blocks;
+    return figures;
+}
+
+void rpo_likelihood_sum(rpo_figure_sums *sums, const rpo_global_batch *batch, const float *logps) {
+    for (int64_t s = 0; s < batch->num_sequences; ++s)
+        sums->logps[0] += (double)logps[s];
+    sums->counts[0] += batch->num_sequences;
+    sums->labels += batch->num_labels;
+}
+
+rpo_figures rpo_likelihood_figures(const rpo_figure_sums *sums) {
+    rpo_figures figures = rpo_figures_empty();
+    figures.loss = sums->labels > 0 ? -sums->logps[0] / (double)sums->labels : 0;
+    figures.logps_chosen = mean(sums->logps[0], (double)sums->counts[0]);
+    return figures;
 }

@@ -1,105 +1,130 @@
-/* optimizer.c - the update of every parameter through the backend's optimizer ops. */
+/* optimizer.c - which ops make an update, and of what. */
 #include "host/train/optimizer.h"
-
-#include <math.h>
-
-#include "kernels/op_table.h"
 
 /* The defaults of torch.optim, which the published runs used. */
 static const rpo_optimizer_options torch_defaults = {
     .beta1 = 0.9f, .beta2 = 0.999f, .alpha = 0.99f, .eps = 1e-8f};
 
+typedef struct optimizer_traits {
+    const char *name;
+    int num_moments;
+    const char *moments[RPO_MAX_MOMENTS]; /* as torch.optim's state names them */
+    size_t op;                            /* of rpo_optimizer_op * in rpo_optimizer_ops */
+} optimizer_traits;
+
+static const optimizer_traits traits[RPO_OPTIMIZER_KINDS] = {
+    [RPO_OPTIMIZER_RMSPROP] = {"rmsprop", 1, {"square_avg", NULL}, offsetof(rpo_optimizer_ops, rmsprop)},
+    [RPO_OPTIMIZER_ADAMW] = {"adamw", 2, {"exp_avg", "exp_avg_sq"}, offsetof(rpo_optimizer_ops, adamw)},
+};
+
+const char *rpo_optimizer_kind_name(rpo_optimizer_kind kind) {
+    return traits[kind].name;
+}
+
 int rpo_optimizer_num_moments(rpo_optimizer_kind kind) {
-    return kind == RPO_OPTIMIZER_ADAMW ? 2 : 1;
+    return traits[kind].num_moments;
 }
 
-static rpo_status make_runs(rpo_optimizer *optimizer, const rpo_model *model, float weight_decay) {
-    const rpo_parameter *parameters = rpo_model_parameters(model, &optimizer->num_runs);
-    optimizer->runs = rpo_calloc_array(optimizer->num_runs, sizeof *optimizer->runs);
-    if (optimizer->runs == NULL)
-        return rpo_error_prefix(RPO_ERROR_OUT_OF_MEMORY, "runs of the optimizer: ");
-    for (size_t i = 0; i < optimizer->num_runs; ++i)
-        optimizer->runs[i] = (rpo_optimizer_run){
-            .first = parameters[i].offset,
-            .count = parameters[i].count,
-            .weight_decay = parameters[i].decay ? weight_decay : 0.0f,
-        };
-    return RPO_OK;
+const char *rpo_optimizer_moment_name(rpo_optimizer_kind kind, int moment) {
+    return traits[kind].moments[moment];
 }
 
-rpo_status rpo_optimizer_create(rpo_optimizer *optimizer, const rpo_optimizer_settings *settings,
-                                rpo_model *model) {
-    *optimizer = (rpo_optimizer){
-        .kind = settings->kind,
-        .max_grad_norm = settings->max_grad_norm,
-    };
-    RPO_TRY(make_runs(optimizer, model, (float)settings->weight_decay));
-    optimizer->state.kind = optimizer->kind == RPO_OPTIMIZER_ADAMW ? "adamw" : "rmsprop";
-    (void)rpo_model_weights(model, &optimizer->state.count);
-    for (int i = 0; i < rpo_optimizer_num_moments(optimizer->kind); ++i) {
-        optimizer->state.moments[i] = rpo_calloc_array((size_t)optimizer->state.count, sizeof(float));
-        if (optimizer->state.moments[i] == NULL) {
-            rpo_optimizer_free(optimizer);
-            return rpo_error_prefix(RPO_ERROR_OUT_OF_MEMORY, "moments of the optimizer: ");
+static float decay_of(const rpo_optimizer *optimizer, const rpo_tensor *tensor) {
+    return rpo_tensor_decays(tensor) ? (float)optimizer->settings.weight_decay : 0.0f;
+}
+
+/* Tensors with the same decay are one run where they stand side by side; the padding between them is 0 in every array
+ * and stays 0, so that it may be part of a run. */
+static void find_runs(rpo_optimizer *optimizer, const rpo_tensor_table *tensors) {
+    rpo_optimizer_run *last = NULL;
+    for (size_t i = 0; i < tensors->count; ++i) {
+        const rpo_tensor *tensor = &tensors->items[i];
+        const float decay = decay_of(optimizer, tensor);
+        if (!tensor->trainable)
+            continue;
+        if (last != NULL && last->weight_decay == decay) {
+            last->count = tensor->slot + tensor->count - last->first;
+            continue;
         }
+        last = &optimizer->runs[optimizer->num_runs++];
+        *last = (rpo_optimizer_run){.first = tensor->slot, .count = tensor->count, .weight_decay = decay};
     }
+}
+
+rpo_status rpo_optimizer_open(rpo_optimizer *optimizer, const rpo_optimizer_settings *settings,
+                              const rpo_model *model) {
+    const rpo_tensor_table *tensors = rpo_model_tensors(model);
+    *optimizer = (rpo_optimizer){.settings = *settings};
+    optimizer->runs = rpo_calloc_array(tensors->count, sizeof *optimizer->runs);
+    if (optimizer->runs == NULL)
+        return RPO_ERROR_OUT_OF_MEMORY;
+    find_runs(optimizer, tensors);
     return RPO_OK;
 }
 
-void rpo_optimizer_free(rpo_optimizer *optimizer) {
+void rpo_optimizer_close(rpo_optimizer *optimizer) {
     rpo_free(optimizer->runs);
-    optimizer->runs = NULL;
-    rpo_free(optimizer->state.moments[0]);
-    rpo_free(optimizer->state.moments[1]);
-    optimizer->state.moments[0] = optimizer->state.moments[1] = NULL;
+    *optimizer = (rpo_optimizer){0};
 }
 
-rpo_status rpo_optimizer_grad_norm(double *norm, rpo_context *context, rpo_model *model) {
+rpo_optimizer_state rpo_optimizer_state_of(const rpo_optimizer *optimizer, const rpo_model *model) {
+    const optimizer_traits *kind = &traits[optimizer->settings.kind];
+    const rpo_memory *memory = rpo_model_memory(model);
+    rpo_optimizer_state state = {.context = rpo_model_context(model),
+                                 .num_moments = kind->num_moments,
+                                 .count = rpo_model_tensors(model)->trainable};
+    for (int i = 0; i < kind->num_moments; ++i) {
+        state.names[i] = kind->moments[i];
+        state.moments[i] = memory->moments[i];
+    }
+    return state;
+}
+
+size_t rpo_optimizer_staged_bytes(const rpo_model *model) {
+    return rpo_bump_align(rpo_model_tensors(model)->count * sizeof(rpo_optimizer_run));
+}
+
+rpo_status rpo_optimizer_stage(rpo_optimizer *optimizer, const rpo_model *model, rpo_staging *staging) {
+    void *device = NULL;
+    (void)model;
+    if (rpo_staging_put(staging, optimizer->runs, optimizer->num_runs, sizeof *optimizer->runs, &device) ==
+        NULL)
+        return rpo_error_set(RPO_ERROR_INTERNAL, "optimizer: its runs are larger than the batch segment");
+    optimizer->staged = device;
+    return RPO_OK;
+}
+
+size_t rpo_optimizer_workspace_bytes(const rpo_model *model) {
+    rpo_context *context = rpo_model_context(model);
+    return context->backend->optimizer.grad_norm_workspace_size(context, rpo_model_tensors(model)->trainable);
+}
+
+rpo_status rpo_optimizer_begin(const rpo_model *model, rpo_step_control *control, int64_t updates) {
+    rpo_context *context = rpo_model_context(model);
+    const rpo_step_control start = {.updates = updates};
+    return context->backend->device_ops->copy_in(context, control, &start, sizeof start);
+}
+
+rpo_status rpo_optimizer_update(const rpo_optimizer *optimizer, rpo_model *model, rpo_step_control *control,
+                                const float *losses, int64_t num_losses, double learning_rate) {
+    rpo_context *context = rpo_model_context(model);
     const rpo_optimizer_ops *ops = &context->backend->optimizer;
-    float *gradients = NULL;
-    int64_t count = 0;
-    RPO_TRY(rpo_model_gradients(model, &gradients, &count));
-    const size_t size = ops->grad_norm_workspace_size(context, count);
-    void *workspace = rpo_alloc_array(size, 1);
-    if (workspace == NULL)
-        return rpo_error_prefix(RPO_ERROR_OUT_OF_MEMORY, "workspace of the gradient norm: ");
-    rpo_step_control control = {0};
-    const rpo_status status =
-        ops->grad_norm(context, &control, gradients, count, NULL, 0, 0.0f, workspace, size);
-    *norm = control.grad_norm;
-    rpo_free(workspace);
-    return status;
-}
-
-/* torch.nn.utils.clip_grad_norm_: max_norm / (norm + 1e-6), never above 1. */
-static float clip_scale(double max_norm, double norm) {
-    if (!(max_norm > 0))
-        return 1.0f;
-    const double scale = max_norm / (norm + 1e-6);
-    return scale < 1 ? (float)scale : 1.0f;
-}
-
-rpo_status rpo_optimizer_update(rpo_optimizer *optimizer, rpo_context *context, rpo_model *model,
-                                double grad_norm, double learning_rate, int64_t update) {
-    const rpo_optimizer_ops *ops = &context->backend->optimizer;
-    float *gradients = NULL;
-    int64_t total = 0;
-    RPO_TRY(rpo_model_gradients(model, &gradients, &total));
+    const rpo_memory *memory = rpo_model_memory(model);
+    const int64_t count = rpo_model_tensors(model)->trainable;
     const rpo_optimizer_arrays arrays = {
-        .master = rpo_model_weights(model, &total),
-        .gradients = gradients,
-        .moments = {optimizer->state.moments[0], optimizer->state.moments[1]},
-        .runs = optimizer->runs,
-        .num_runs = (int64_t)optimizer->num_runs,
-        .count = total,
+        .master = memory->weights,
+        .gradients = memory->gradients,
+        .moments = {memory->moments[0], memory->moments[1]},
+        .runs = optimizer->staged,
+        .num_runs = optimizer->num_runs,
+        .count = count,
     };
-    const rpo_step_control control = {
-        .updates = update,
-        .grad_norm = grad_norm,
-        .clip_scale = clip_scale(optimizer->max_grad_norm, grad_norm),
-    };
+    rpo_optimizer_op *const *op =
+        (rpo_optimizer_op *const *)(const void *)((const char *)ops + traits[optimizer->settings.kind].op);
     rpo_optimizer_options options = torch_defaults;
     options.learning_rate = (float)learning_rate;
-    rpo_optimizer_op *op = optimizer->kind == RPO_OPTIMIZER_ADAMW ? ops->adamw : ops->rmsprop;
-    return op(context, &arrays, &control, &options);
+    RPO_TRY(ops->grad_norm(context, control, memory->gradients, count, losses, num_losses,
+                           (float)optimizer->settings.max_grad_norm, memory->workspace,
+                           memory->workspace_bytes));
+    return (*op)(context, &arrays, control, &options);
 }

@@ -1,93 +1,94 @@
-/*
- * reference.c - the reference pass and its cache.
- *
- * File: magic, number of records, chosen log-probs, rejected log-probs (float32, this machine's byte order),
- * and the XXH3 of all that as 32 hex digits. Model and data are in the name.
- */
+/* reference.c - the reference pass: what is known, what is missing, in which parts it is computed. */
 #include "host/train/reference.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "core/signals.h"
 #include "host/train/evaluate.h"
+#include "host/train/reference_cache.h"
 
-enum { SAMPLE_SIZE = 8, HASH_DIGITS = 32 };
-static const char magic[8] = "rporef1";
+enum { SAMPLE_SIZE = 8 };
+static const double seconds_between_saves = 10;
 
-typedef struct cache_header {
-    char magic[8];
-    int64_t count;
-} cache_header;
+/* A pass under way. */
+typedef struct pass {
+    const rpo_reference *reference;
+    rpo_scores *scores;
+    const char *path; /* of the cache; NULL = none */
+    double saved;     /* when */
+    bool warned;      /* that the cache cannot be written */
+} pass;
 
-static char *cache_path(const rpo_reference *reference, const rpo_dataset *dataset) {
-    rpo_hash *hash = rpo_hash_new();
-    if (hash == NULL)
-        return NULL;
-    char hex[HASH_DIGITS + 1], name[HASH_DIGITS + 32];
-    rpo_hash_add_string(hash, reference->model_hash);
-    rpo_hash_add_string(hash, rpo_dataset_hash(dataset));
-    rpo_hash_finish(hash, hex);
-    snprintf(name, sizeof name, "reference-%s.bin", hex);
-    return rpo_path_join(reference->cache_folder, name);
+static const rpo_dataset *dataset_of(const rpo_reference *reference) {
+    return reference->scoring.dataset;
 }
 
-static rpo_status checksum(const void *data, size_t size, char hex[HASH_DIGITS + 1]) {
-    rpo_hash *hash = rpo_hash_new();
-    if (hash == NULL)
-        return RPO_ERROR_OUT_OF_MEMORY;
-    rpo_hash_add(hash, data, size);
-    rpo_hash_finish(hash, hex);
+static void set_unknown(rpo_scores *scores) {
+    for (int64_t i = 0; i < scores->count; ++i)
+        scores->chosen[i] = scores->rejected[i] = NAN;
+}
+
+/* A side that a record lacks is never asked for. */
+static bool is_known(const rpo_scores *scores, const rpo_dataset *dataset, int64_t i) {
+    const rpo_record *record = rpo_dataset_record(dataset, i);
+    return (record->chosen.tokens == NULL || isfinite(scores->chosen[i])) &&
+           (record->rejected.tokens == NULL || isfinite(scores->rejected[i]));
+}
+
+/* ---- the cache ---- */
+
+/* Rank 0 reads; the others get what it found. */
+static rpo_status load_shared(const pass *at) {
+    rpo_comm *comm = at->reference->scoring.comm;
+    rpo_scores *scores = at->scores;
+    rpo_status status = RPO_OK;
+    if (comm->rank == 0 && rpo_path_exists(at->path)) {
+        status = rpo_reference_cache_read(scores, at->path);
+        if (status == RPO_ERROR_INVALID_INPUT) { /* damaged; any other failure is no verdict on the file */
+            rpo_metrics_warn(at->reference->metrics, "%s; computing the reference log-probs again",
+                             rpo_last_error());
+            set_unknown(scores);
+            status = RPO_OK;
+        }
+    }
+    RPO_TRY(rpo_comm_agree(comm, status));
+    const size_t bytes = (size_t)scores->count * sizeof(float);
+    RPO_TRY(comm->ops->broadcast(comm, scores->chosen, bytes, 0));
+    return comm->ops->broadcast(comm, scores->rejected, bytes, 0);
+}
+
+/* A cache that cannot be written costs the next run some time and is no reason to stop this one. */
+static void save(pass *at) {
+    at->saved = rpo_now();
+    if (at->path == NULL || at->reference->scoring.comm->rank != 0 || at->warned)
+        return;
+    if (rpo_reference_cache_write(at->scores, at->reference->cache_folder, at->path) == RPO_OK)
+        return;
+    rpo_metrics_warn(at->reference->metrics, "%s; the reference log-probs are not cached", rpo_last_error());
+    at->warned = true;
+}
+
+/* ---- computing ---- */
+
+static void keep(rpo_scores *scores, const rpo_global_batch *batch, const float *logps) {
+    for (int64_t s = 0; s < batch->num_sequences; ++s) {
+        const rpo_batch_sequence *sequence = &batch->sequences[s];
+        (sequence->rejected ? scores->rejected : scores->chosen)[batch->records[sequence->row]] = logps[s];
+    }
+}
+
+static rpo_status keep_part(void *user, const rpo_global_batch *batch, const float *logps) {
+    pass *at = user;
+    keep(at->scores, batch, logps);
+    if (rpo_now() - at->saved > seconds_between_saves)
+        save(at);
     return RPO_OK;
 }
 
-static rpo_status write_cache(const rpo_scores *scores, const rpo_reference *reference, const char *path) {
-    const size_t side = (size_t)scores->count * sizeof(float), size = sizeof(cache_header) + 2 * side;
-    cache_header header = {.count = scores->count};
-    memcpy(header.magic, magic, sizeof magic);
-    char *data = rpo_alloc_array(size + HASH_DIGITS + 1, 1);
-    if (data == NULL)
-        return RPO_ERROR_OUT_OF_MEMORY;
-    memcpy(data, &header, sizeof header);
-    memcpy(data + sizeof header, scores->chosen, side);
-    memcpy(data + sizeof header + side, scores->rejected, side);
-    rpo_status status = checksum(data, size, data + size);
-    if (status == RPO_OK)
-        status = rpo_make_folders(reference->cache_folder);
-    if (status == RPO_OK)
-        status = rpo_write_file_atomic(path, data, size + HASH_DIGITS);
-    rpo_free(data);
-    return status;
-}
-
-static rpo_status read_cache(rpo_scores *scores, const char *path) {
-    const size_t side = (size_t)scores->count * sizeof(float), size = sizeof(cache_header) + 2 * side;
-    char *data = NULL;
-    char hex[HASH_DIGITS + 1];
-    size_t found = 0;
-    cache_header header;
-    rpo_status status = rpo_read_file(path, size + HASH_DIGITS, &data, &found);
-    if (status != RPO_OK)
-        goto cleanup;
-    if (found != size + HASH_DIGITS) {
-        status = rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: has %zu bytes; must have %zu", path, found,
-                               size + HASH_DIGITS);
-        goto cleanup;
-    }
-    memcpy(&header, data, sizeof header);
-    status = checksum(data, size, hex);
-    if (status == RPO_OK && (memcmp(header.magic, magic, sizeof magic) != 0 ||
-                             header.count != scores->count || memcmp(hex, data + size, HASH_DIGITS) != 0))
-        status = rpo_error_set(RPO_ERROR_INVALID_INPUT, "%s: is damaged", path);
-    if (status != RPO_OK)
-        goto cleanup;
-    memcpy(scores->chosen, data + sizeof header, side);
-    memcpy(scores->rejected, data + sizeof header + side, side);
-
-cleanup:
-    rpo_free(data);
-    return status;
+static rpo_status keep_sample(void *user, const rpo_global_batch *batch, const float *logps) {
+    keep(user, batch, logps);
+    return RPO_OK;
 }
 
 static int compare_records(const void *a, const void *b) {
@@ -101,90 +102,113 @@ static bool same_logp(float cached, float computed) {
 }
 
 /* Computes a random sample again: a cache of another model or other code does not get past it. */
-static rpo_status verify_sample(const rpo_scores *scores, const rpo_reference *reference,
-                                const rpo_dataset *dataset, bool *same) {
+static rpo_status verify_sample(const pass *at, const int64_t *known, int64_t count, bool *same) {
     const uint64_t stream = rpo_random_stream(RPO_RANDOM_REFERENCE_SAMPLE, 0);
-    int64_t records[SAMPLE_SIZE];
-    const int64_t rows = scores->count < SAMPLE_SIZE ? scores->count : SAMPLE_SIZE;
+    int64_t sample[SAMPLE_SIZE];
+    const int64_t rows = count < SAMPLE_SIZE ? count : SAMPLE_SIZE;
+    rpo_scores computed = {0};
     for (int64_t i = 0; i < rows; ++i)
-        records[i] =
-            (int64_t)(rpo_random_u64(reference->seed, stream, (uint64_t)i) % (uint64_t)scores->count);
-    qsort(records, (size_t)rows, sizeof records[0], compare_records);
-
-    float logps[2 * SAMPLE_SIZE];
-    rpo_global_batch scope = {0};
-    rpo_batch batch = {0};
-    const rpo_global_batch_options options = {.micro_batch_tokens = reference->micro_batch_tokens};
-    rpo_status status = rpo_global_batch_build(&scope, reference->comm, dataset, records, rows, &options);
-    if (status == RPO_OK) {
-        status = rpo_global_batch_forward(&scope, reference->model, &batch, logps, NULL, NULL);
-        status = rpo_global_batch_gather(&scope, reference->comm, logps, status);
-    }
+        sample[i] = known[rpo_random_u64(at->reference->seed, stream, (uint64_t)i) % (uint64_t)count];
+    qsort(sample, (size_t)rows, sizeof sample[0], compare_records);
     *same = true;
-    for (int64_t s = 0; status == RPO_OK && s < scope.num_sequences; ++s) {
-        const int64_t record = scope.records[scope.sequences[s].row];
-        const float *side = scope.sequences[s].rejected ? scores->rejected : scores->chosen;
-        *same = *same && same_logp(side[record], logps[s]);
+    RPO_TRY(rpo_scores_create(&computed, at->scores->count));
+    const rpo_status status =
+        rpo_score_records(&at->reference->scoring, sample, rows, keep_sample, &computed, NULL, "");
+    for (int64_t i = 0; i < rows && status == RPO_OK; ++i) {
+        const rpo_record *record = rpo_dataset_record(dataset_of(at->reference), sample[i]);
+        if (record->chosen.tokens != NULL)
+            *same = *same && same_logp(at->scores->chosen[sample[i]], computed.chosen[sample[i]]);
+        if (record->rejected.tokens != NULL)
+            *same = *same && same_logp(at->scores->rejected[sample[i]], computed.rejected[sample[i]]);
     }
-    rpo_batch_free(&batch);
-    rpo_global_batch_free(&scope);
+    rpo_scores_free(&computed);
     return status;
 }
 
-/* Rank 0 reads; the others get what it found. */
-static rpo_status load_shared(rpo_scores *scores, const rpo_reference *reference, const char *path,
-                              bool *found) {
-    rpo_comm *comm = reference->comm;
-    *found = false;
-    if (comm->rank == 0 && rpo_path_exists(path)) {
-        *found = read_cache(scores, path) == RPO_OK;
-        if (!*found)
-            rpo_metrics_warn(reference->metrics, "%s; computing the reference log-probs again",
-                             rpo_last_error());
+/* Splits `records` into those that are known and, by whole batches, those that must be computed. */
+static void split(const pass *at, const int64_t *records, int64_t count, int64_t *known, int64_t *num_known,
+                  int64_t *missing, int64_t *num_missing) {
+    const int64_t step = at->reference->scoring.rows_at_once;
+    *num_known = *num_missing = 0;
+    for (int64_t first = 0; first < count; first += step) {
+        const int64_t end = count - first < step ? count : first + step;
+        bool whole = true;
+        for (int64_t i = first; i < end; ++i)
+            whole = whole && is_known(at->scores, dataset_of(at->reference), records[i]);
+        for (int64_t i = first; i < end; ++i)
+            if (whole)
+                known[(*num_known)++] = records[i];
+            else
+                missing[(*num_missing)++] = records[i];
     }
-    RPO_TRY(comm->ops->broadcast(comm, found, sizeof *found, 0));
-    if (!*found)
-        return RPO_OK;
-    RPO_TRY(comm->ops->broadcast(comm, scores->chosen, (size_t)scores->count * sizeof(float), 0));
-    return comm->ops->broadcast(comm, scores->rejected, (size_t)scores->count * sizeof(float), 0);
 }
 
-static rpo_status compute_or_load(rpo_scores *scores, bool *from_cache, const rpo_reference *reference,
-                                  const rpo_dataset *dataset, const char *path) {
-    if (path != NULL) {
-        RPO_TRY(load_shared(scores, reference, path, from_cache));
-        bool same = true;
-        if (*from_cache)
-            RPO_TRY(verify_sample(scores, reference, dataset, &same));
-        if (*from_cache && same)
-            return RPO_OK;
-        if (!same)
-            rpo_metrics_warn(reference->metrics,
-                             "%s: a sample of its log-probs computes to others; computing all of them again",
-                             path);
-        *from_cache = false;
-    }
-    RPO_TRY(rpo_score_dataset(scores, reference->comm, reference->model, dataset,
-                              reference->micro_batch_tokens, reference->metrics, "reference"));
-    if (path == NULL || reference->comm->rank != 0)
+static rpo_status compute(pass *at, const int64_t *missing, int64_t count) {
+    if (count == 0)
         return RPO_OK;
-    if (write_cache(scores, reference, path) != RPO_OK)
-        rpo_metrics_warn(reference->metrics, "%s; the reference log-probs are not cached", rpo_last_error());
-    return RPO_OK;
+    at->saved = rpo_now();
+    const rpo_status status = rpo_score_records(&at->reference->scoring, missing, count, keep_part, at,
+                                                at->reference->metrics, "reference");
+    if (status == RPO_OK || status == RPO_ERROR_INTERRUPTED) {
+        save(at);
+        if (status == RPO_ERROR_INTERRUPTED) /* saving may have set another message */
+            (void)rpo_signals_check();
+    }
+    return status;
 }
 
-rpo_status rpo_reference_scores(rpo_scores *scores, bool *from_cache, const rpo_reference *reference,
-                                const rpo_dataset *dataset) {
+static rpo_status compute_or_load(pass *at, rpo_reference_report *report, const int64_t *records,
+                                  int64_t count, int64_t *known, int64_t *missing) {
+    int64_t num_known = 0, num_missing = 0;
+    bool same = true;
+    if (at->path != NULL)
+        RPO_TRY(load_shared(at));
+    split(at, records, count, known, &num_known, missing, &num_missing);
+    if (num_known > 0)
+        RPO_TRY(verify_sample(at, known, num_known, &same));
+    if (!same) {
+        rpo_metrics_warn(at->reference->metrics,
+                         "%s: a sample of its log-probs computes to others; computing all of them again",
+                         at->path);
+        if (at->reference->scoring.comm->rank == 0)
+            RPO_TRY(rpo_remove_tree(at->path)); /* nothing of it may be merged in */
+        set_unknown(at->scores);
+        split(at, records, count, known, &num_known, missing, &num_missing);
+    }
+    *report = (rpo_reference_report){.from_cache = num_known, .computed = num_missing};
+    return compute(at, missing, num_missing);
+}
+
+static rpo_status run_pass(pass *at, rpo_reference_report *report, const int64_t *records, int64_t count) {
+    int64_t *all = rpo_alloc_array((size_t)count, sizeof *all);
+    int64_t *known = rpo_alloc_array((size_t)count, sizeof *known);
+    int64_t *missing = rpo_alloc_array((size_t)count, sizeof *missing);
+    rpo_status status = all != NULL && known != NULL && missing != NULL ? RPO_OK : RPO_ERROR_OUT_OF_MEMORY;
+    for (int64_t i = 0; i < count && status == RPO_OK; ++i)
+        all[i] = records != NULL ? records[i] : i;
+    if (status == RPO_OK)
+        status = compute_or_load(at, report, all, count, known, missing);
+    rpo_free(missing);
+    rpo_free(known);
+    rpo_free(all);
+    return status;
+}
+
+rpo_status rpo_reference_scores(rpo_scores *scores, rpo_reference_report *report,
+                                const rpo_reference *reference, const int64_t *records, int64_t count) {
     char *path = NULL;
-    *from_cache = false;
     if (reference->cache_folder != NULL) {
-        path = cache_path(reference, dataset);
+        path = rpo_reference_cache_path(reference->cache_folder, reference->model_hash,
+                                        rpo_dataset_hash(dataset_of(reference)));
         if (path == NULL)
             return RPO_ERROR_OUT_OF_MEMORY;
     }
-    rpo_status status = rpo_scores_create(scores, rpo_dataset_size(dataset));
-    if (status == RPO_OK)
-        status = compute_or_load(scores, from_cache, reference, dataset, path);
+    rpo_status status = rpo_scores_create(scores, rpo_dataset_size(dataset_of(reference)));
+    if (status == RPO_OK) {
+        pass at = {.reference = reference, .scores = scores, .path = path};
+        set_unknown(scores);
+        status = run_pass(&at, report, records, records != NULL ? count : scores->count);
+    }
     if (status != RPO_OK)
         rpo_scores_free(scores);
     rpo_free(path);

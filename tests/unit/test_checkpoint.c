@@ -5,33 +5,43 @@
 #include <unistd.h>
 
 #include "host/checkpoint/checkpoint.h"
+#include "host/train/optimizer.h"
 #include "tests/train_fixture.h"
 
 typedef struct fixture {
     char folder[64];
     rpo_context *context;
-    rpo_model *model;
-    rpo_optimizer_state optimizer;
+    test_model m;
+    rpo_optimizer optimizer;
     rpo_trainer_state state;
 } fixture;
 
-static void fill(float *values, int64_t count, uint64_t seed) {
-    for (int64_t i = 0; i < count; ++i)
-        values[i] = (float)rpo_random_normal(seed, 0, (uint64_t)i);
+/* Seeded values in [first, first + count) of a device's array. */
+static void fill(const fixture *f, float *device, int64_t first, int64_t count, uint64_t seed) {
+    float *values = test_normals((size_t)count, seed, 1.0);
+    must(rpo_device_write(f->context, device, values, first, count));
+    rpo_free(values);
 }
 
-static void open_fixture(fixture *f, const char *kind) {
+static void open_optimizer(fixture *f, rpo_optimizer_kind kind) {
+    const rpo_optimizer_settings settings = {.kind = kind};
+    rpo_optimizer_close(&f->optimizer);
+    must(rpo_optimizer_open(&f->optimizer, &settings, f->m.model));
+}
+
+static rpo_optimizer_state moments_of(const fixture *f) {
+    return rpo_optimizer_state_of(&f->optimizer, f->m.model);
+}
+
+static void open_fixture(fixture *f, rpo_optimizer_kind kind) {
     *f = (fixture){0};
     make_folder(f->folder);
     must(rpo_context_create(&f->context, NULL));
-    f->model = make_model(f->context, 1);
-    f->optimizer.kind = kind;
-    (void)rpo_model_weights(f->model, &f->optimizer.count);
-    const int moments = strcmp(kind, "adamw") == 0 ? 2 : 1;
-    for (int i = 0; i < moments; ++i) {
-        f->optimizer.moments[i] = rpo_calloc_array((size_t)f->optimizer.count, sizeof(float));
-        fill(f->optimizer.moments[i], f->optimizer.count, (uint64_t)i + 10);
-    }
+    f->m = make_model(f->context, 1);
+    open_optimizer(f, kind);
+    const rpo_optimizer_state moments = moments_of(f);
+    for (int i = 0; i < moments.num_moments; ++i)
+        fill(f, moments.moments[i], 0, moments.count, (uint64_t)i + 10);
     f->state = (rpo_trainer_state){
         .step = 3,
         .updates = 2,
@@ -59,15 +69,15 @@ static void open_fixture(fixture *f, const char *kind) {
 
 static void close_fixture(fixture *f) {
     must(rpo_remove_tree(f->folder));
-    rpo_free(f->optimizer.moments[0]);
-    rpo_free(f->optimizer.moments[1]);
-    rpo_model_free(f->model);
+    rpo_optimizer_close(&f->optimizer);
+    test_model_free(&f->m);
     rpo_context_free(f->context);
 }
 
 static void save_step(fixture *f, int64_t step, int64_t keep) {
+    const rpo_optimizer_state moments = moments_of(f);
     f->state.step = step;
-    must(rpo_checkpoint_save(f->folder, f->model, &f->optimizer, &f->state, keep, NULL, NULL));
+    must(rpo_checkpoint_save(f->folder, f->m.model, &moments, &f->state, keep, NULL, NULL));
 }
 
 static bool has(const fixture *f, const char *name) {
@@ -80,26 +90,38 @@ static bool same(double a, double b) {
     return (isnan(a) && isnan(b)) || memcmp(&a, &b, sizeof a) == 0;
 }
 
-static void check_round_trip(const char *kind) {
+enum { MAX_ARRAYS = 1 + RPO_MAX_MOMENTS };
+
+/* Weights and moments, as many as the kind has; returns their number. */
+static int arrays_of(const fixture *f, float *device[MAX_ARRAYS]) {
+    const rpo_optimizer_state moments = moments_of(f);
+    device[0] = f->m.memory->weights;
+    for (int i = 0; i < moments.num_moments; ++i)
+        device[1 + i] = moments.moments[i];
+    return 1 + moments.num_moments;
+}
+
+/* Other weights and moments in memory: padding between tensors excepted, all must come back. */
+static void overwrite(const fixture *f) {
+    const rpo_tensor_table *tensors = rpo_model_tensors(f->m.model);
+    const rpo_optimizer_state moments = moments_of(f);
+    for (size_t p = 0; p < tensors->count; ++p)
+        fill(f, f->m.memory->weights, tensors->items[p].offset, tensors->items[p].count, 99);
+    for (int i = 0; i < moments.num_moments; ++i)
+        fill(f, moments.moments[i], 0, moments.count, 77);
+}
+
+static void check_round_trip(rpo_optimizer_kind kind) {
     fixture f;
     open_fixture(&f, kind);
     save_step(&f, 3, 2);
-    const int moments = f.optimizer.moments[1] != NULL ? 2 : 1;
-    int64_t count = 0;
-    float *weights = rpo_model_weights(f.model, &count);
-    float *before[3] = {0};
-    float *arrays[3] = {weights, f.optimizer.moments[0], f.optimizer.moments[1]};
-    for (int i = 0; i <= moments; ++i) {
-        before[i] = rpo_alloc_array((size_t)count, sizeof(float));
-        memcpy(before[i], arrays[i], (size_t)count * sizeof(float));
-    }
-    /* Other weights and moments in memory: padding between parameters excepted, all must come back. */
-    size_t num_parameters = 0;
-    const rpo_parameter *parameters = rpo_model_parameters(f.model, &num_parameters);
-    for (size_t p = 0; p < num_parameters; ++p)
-        fill(weights + parameters[p].offset, parameters[p].count, 99);
-    for (int i = 0; i < moments; ++i)
-        fill(f.optimizer.moments[i], count, 77);
+    float *arrays[MAX_ARRAYS] = {0}, *before[MAX_ARRAYS] = {0};
+    const int num_arrays = arrays_of(&f, arrays);
+    const int64_t count = rpo_model_tensors(f.m.model)->weights;
+    cr_assert_eq(count, rpo_model_tensors(f.m.model)->trainable);
+    for (int i = 0; i < num_arrays; ++i)
+        before[i] = test_read(&f.m, arrays[i], count);
+    overwrite(&f);
 
     char *folder = NULL;
     rpo_text warnings = {0};
@@ -107,10 +129,13 @@ static void check_round_trip(const char *kind) {
     must(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings));
     cr_assert_not_null(folder);
     cr_expect_null(warnings.data);
-    must(rpo_checkpoint_load(folder, f.model, &f.optimizer));
-    for (int i = 0; i <= moments; ++i) {
-        cr_expect_eq(memcmp(before[i], arrays[i], (size_t)count * sizeof(float)), 0, "array %d of %s", i,
-                     kind);
+    const rpo_optimizer_state moments = moments_of(&f);
+    must(rpo_checkpoint_load(folder, f.m.model, &moments));
+    for (int i = 0; i < num_arrays; ++i) {
+        float *after = test_read(&f.m, arrays[i], count);
+        cr_expect_eq(memcmp(before[i], after, (size_t)count * sizeof *after), 0, "array %d of %s", i,
+                     rpo_optimizer_kind_name(kind));
+        rpo_free(after);
         rpo_free(before[i]);
     }
     const rpo_trainer_state *s = &f.state;
@@ -136,13 +161,13 @@ static void check_round_trip(const char *kind) {
 }
 
 Test(checkpoint, everything_comes_back) {
-    check_round_trip("adamw");
-    check_round_trip("rmsprop");
+    check_round_trip(RPO_OPTIMIZER_ADAMW);
+    check_round_trip(RPO_OPTIMIZER_RMSPROP);
 }
 
 Test(checkpoint, keeps_the_newest_and_removes_later_ones) {
     fixture f;
-    open_fixture(&f, "rmsprop");
+    open_fixture(&f, RPO_OPTIMIZER_RMSPROP);
     for (int64_t step = 1; step <= 4; ++step)
         save_step(&f, step, 2);
     cr_expect(!has(&f, "checkpoints/step-1") && !has(&f, "checkpoints/step-2"));
@@ -181,7 +206,7 @@ Test(checkpoint, damage_of_any_file_falls_back_to_the_one_before) {
     for (size_t n = 0; n < sizeof names / sizeof names[0]; ++n)
         for (int way = 0; way < WAYS; ++way) {
             fixture f;
-            open_fixture(&f, "adamw");
+            open_fixture(&f, RPO_OPTIMIZER_ADAMW);
             save_step(&f, 1, 3);
             save_step(&f, 2, 3);
             char name[128], path[256];
@@ -202,7 +227,8 @@ Test(checkpoint, damage_of_any_file_falls_back_to_the_one_before) {
             cr_expect_not_null(strstr(warnings.data, "step-2"), "%s", warnings.data);
             cr_expect_not_null(strstr(warnings.data, "falling back to the checkpoint of step 1"), "%s",
                                warnings.data);
-            must(rpo_checkpoint_load(folder, f.model, &f.optimizer));
+            const rpo_optimizer_state moments = moments_of(&f);
+            must(rpo_checkpoint_load(folder, f.m.model, &moments));
             rpo_text_free(&warnings);
             rpo_free(folder);
             close_fixture(&f);
@@ -223,7 +249,7 @@ static size_t count_entries(const fixture *f, const char *prefix) {
 
 Test(checkpoint, damaged_ones_are_set_aside_and_kept) {
     fixture f;
-    open_fixture(&f, "adamw");
+    open_fixture(&f, RPO_OPTIMIZER_ADAMW);
     char path[256];
     rpo_text warnings = {0};
     for (int round = 0; round < 3; ++round) { /* each time the name is taken already */
@@ -253,7 +279,7 @@ Test(checkpoint, damaged_ones_are_set_aside_and_kept) {
 
 Test(checkpoint, extra_files_are_named_and_ignored) {
     fixture f;
-    open_fixture(&f, "adamw");
+    open_fixture(&f, RPO_OPTIMIZER_ADAMW);
     save_step(&f, 1, 3);
     char path[256];
     path_in(path, f.folder, "checkpoints/step-1/a-note.txt");
@@ -276,7 +302,7 @@ Test(checkpoint, extra_files_are_named_and_ignored) {
 /* A list of checksums that ends early, at the end of a line, vouches for too little. */
 Test(checkpoint, a_shortened_list_is_damage) {
     fixture f;
-    open_fixture(&f, "adamw");
+    open_fixture(&f, RPO_OPTIMIZER_ADAMW);
     save_step(&f, 1, 3);
     char path[256], *list = NULL;
     size_t size = 0;
@@ -323,7 +349,7 @@ Test(checkpoint, a_list_with_an_endless_name_is_damage) {
 /* What is whole by its checksums but does not fit is no damage: nothing is passed over. */
 Test(checkpoint, a_renamed_one_is_refused) {
     fixture f;
-    open_fixture(&f, "adamw");
+    open_fixture(&f, RPO_OPTIMIZER_ADAMW);
     save_step(&f, 1, 3);
     save_step(&f, 2, 3);
     char path[256], other[256], *folder = NULL;
@@ -344,7 +370,7 @@ Test(checkpoint, only_exact_names_count) {
     static const char *const others[] = {
         "step-0099", "step-", "step-7x", "step-+7", "step- 7", "step--1", "step-99999999999999999999"};
     fixture f;
-    open_fixture(&f, "adamw");
+    open_fixture(&f, RPO_OPTIMIZER_ADAMW);
     save_step(&f, 1, 1);
     char path[256], name[64];
     for (size_t i = 0; i < sizeof others / sizeof others[0]; ++i) {
@@ -358,7 +384,8 @@ Test(checkpoint, only_exact_names_count) {
     fclose(file);
     rpo_text warnings = {0};
     f.state.step = 2;
-    must(rpo_checkpoint_save(f.folder, f.model, &f.optimizer, &f.state, 1, NULL, &warnings));
+    const rpo_optimizer_state moments = moments_of(&f);
+    must(rpo_checkpoint_save(f.folder, f.m.model, &moments, &f.state, 1, NULL, &warnings));
     cr_expect_null(warnings.data, "%s", warnings.data);
     char *folder = NULL;
     rpo_trainer_state read;
@@ -372,7 +399,7 @@ Test(checkpoint, only_exact_names_count) {
 
 Test(checkpoint, none_left_is_found_as_none) {
     fixture f;
-    open_fixture(&f, "adamw");
+    open_fixture(&f, RPO_OPTIMIZER_ADAMW);
     char *folder = NULL;
     rpo_text warnings = {0};
     rpo_trainer_state read;
@@ -395,7 +422,7 @@ Test(checkpoint, none_left_is_found_as_none) {
 
 Test(checkpoint, leftovers_of_a_kill_are_ignored_and_cleaned) {
     fixture f;
-    open_fixture(&f, "adamw");
+    open_fixture(&f, RPO_OPTIMIZER_ADAMW);
     save_step(&f, 1, 3);
     char path[256];
     static const char *const leftovers[] = {"checkpoints/.tmp-step-9", "checkpoints/.old-step-1",
@@ -432,39 +459,41 @@ Test(checkpoint, leftovers_of_a_kill_are_ignored_and_cleaned) {
 
 Test(checkpoint, another_model_does_not_fit) {
     fixture f;
-    open_fixture(&f, "adamw");
+    open_fixture(&f, RPO_OPTIMIZER_ADAMW);
     save_step(&f, 1, 3);
     char *folder = NULL;
     rpo_text warnings = {0};
     rpo_trainer_state read;
     must(rpo_checkpoint_find_latest(f.folder, &folder, &read, &warnings));
-    rpo_model_config config = *rpo_model_get_config(f.model);
+    rpo_model_config config = *rpo_model_get_config(f.m.model);
     config.intermediate_size += 1;
-    rpo_model *other = NULL;
-    must(rpo_model_create(&other, f.context, &config, 1));
-    cr_expect_eq(rpo_checkpoint_load(folder, other, &f.optimizer), RPO_ERROR_INVALID_INPUT);
+    test_model other = test_model_create(f.context, &config, 1);
+    rpo_optimizer_state moments = moments_of(&f);
+    cr_expect_eq(rpo_checkpoint_load(folder, other.model, &moments), RPO_ERROR_INVALID_INPUT);
     cr_expect_not_null(strstr(rpo_last_error(), "tensor "), "%s", rpo_last_error());
-    f.optimizer.kind = "rmsprop"; /* its moments have another name */
-    cr_expect_eq(rpo_checkpoint_load(folder, f.model, &f.optimizer), RPO_ERROR_INVALID_INPUT);
+    open_optimizer(&f, RPO_OPTIMIZER_RMSPROP); /* its moments have another name */
+    moments = moments_of(&f);
+    cr_expect_eq(rpo_checkpoint_load(folder, f.m.model, &moments), RPO_ERROR_INVALID_INPUT);
     cr_expect_not_null(strstr(rpo_last_error(), "square_avg"), "%s", rpo_last_error());
-    rpo_model_free(other);
+    test_model_free(&other);
     rpo_free(folder);
     close_fixture(&f);
 }
 
 Test(checkpoint, final_model_is_replaced_as_a_whole) {
     fixture f;
-    open_fixture(&f, "adamw");
-    must(rpo_checkpoint_save_final(f.folder, f.model, NULL, NULL));
-    int64_t count = 0;
-    rpo_model_weights(f.model, &count)[0] = 42.0f;
-    must(rpo_checkpoint_save_final(f.folder, f.model, NULL, NULL));
+    open_fixture(&f, RPO_OPTIMIZER_ADAMW);
+    const float other = 42.0f;
+    must(rpo_checkpoint_save_final(f.folder, f.m.model, NULL, NULL));
+    test_set_weights(&f.m, &other, 0, 1);
+    must(rpo_checkpoint_save_final(f.folder, f.m.model, NULL, NULL));
     cr_expect(!has(&f, ".tmp-final") && !has(&f, ".old-final"));
     char path[256];
     path_in(path, f.folder, "final");
-    rpo_model *read = NULL;
-    must(rpo_model_load(&read, f.context, path));
-    cr_expect_eq(rpo_model_weights(read, &count)[0], 42.0f);
-    rpo_model_free(read);
+    test_model read = test_model_load(f.context, path);
+    float *weights = test_weights(&read);
+    cr_expect_eq(weights[0], 42.0f);
+    rpo_free(weights);
+    test_model_free(&read);
     close_fixture(&f);
 }

@@ -1,63 +1,84 @@
-/* test_blocks.c - contrast blocks against single calls of the loss op; empty blocks; micro-batch plans;
- * ranks. */
-#include <math.h>
-#include <string.h>
+/*
+ * test_contrast.c - the contrast of a planned batch against single calls of the loss op, block by block; empty blocks;
+ * figures. Log-probs are made up, so that no forward is needed.
+ */
+#include "tests/step_fixture.h"
 
-#include "host/train/contrast.h"
-#include "tests/train_fixture.h"
-
-typedef struct fixture {
-    char folder[64];
-    rpo_context *context;
+/* A desk whose log-probs are the test's. */
+typedef struct contrast_case {
+    fixture f;
     rpo_comm *comm;
-    rpo_tokenizer *tokenizer;
-    rpo_dataset *dataset;
-    rpo_embeddings embeddings;
-    rpo_global_batch scope;
-    float *policy, *reference, *gradients;
-} fixture;
+    step_run run;
+    rpo_desk desk;
+    float *policy, *reference; /* [sequences] */
+    float *gradients;          /* [sequences], of the last contrast */
+    rpo_figures figures;
+} contrast_case;
 
-/* `labels` NULL: `count` pairs; otherwise unpaired records. */
-static void open_fixture(fixture *f, int count, const char *labels) {
-    *f = (fixture){0};
-    make_folder(f->folder);
-    must(rpo_context_create(&f->context, NULL));
-    must(rpo_comm_open(&f->comm));
-    must(rpo_tokenizer_open(&f->tokenizer, NULL, RPO_TOKENIZER_AUTO));
-    f->dataset = labels == NULL ? make_pairs(f->folder, count, f->tokenizer)
-                                : make_unpaired(f->folder, labels, f->tokenizer);
+/* A pairs file of `count` records where labels is NULL. */
+static void open_case(contrast_case *c, int count, const char *labels) {
+    *c = (contrast_case){0};
+    make_folder(c->f.folder);
+    must(rpo_tokenizer_open(&c->f.tokenizer, NULL, RPO_TOKENIZER_AUTO));
+    c->f.dataset = labels == NULL ? make_pairs(c->f.folder, count, c->f.tokenizer)
+                                  : make_unpaired(c->f.folder, labels, c->f.tokenizer);
+    c->f.rows = rpo_dataset_size(c->f.dataset);
     const rpo_embedding_options embedding = {RPO_EMBEDDING_HASHED, NULL};
-    must(rpo_embeddings_compute(&f->embeddings, f->dataset, f->dataset, &embedding, NULL, 1));
-    const rpo_global_batch_options options = {.micro_batch_tokens = 100};
-    must(
-        rpo_global_batch_build(&f->scope, f->comm, f->dataset, NULL, rpo_dataset_size(f->dataset), &options));
-    const size_t sequences = (size_t)f->scope.num_sequences;
-    f->policy = rpo_alloc_array(sequences, sizeof(float));
-    f->reference = rpo_alloc_array(sequences, sizeof(float));
-    f->gradients = rpo_alloc_array(sequences, sizeof(float));
-    for (size_t s = 0; s < sequences; ++s) {
-        f->policy[s] = (float)(-40 + 5 * rpo_random_normal(1, 0, s));
-        f->reference[s] = (float)(-40 + 5 * rpo_random_normal(1, 1, s));
+    must(rpo_embeddings_compute(&c->f.embeddings, c->f.dataset, c->f.dataset, &embedding, NULL, 1));
+    must(rpo_scores_create(&c->f.reference, c->f.rows));
+    must(rpo_comm_open(&c->comm));
+    c->policy = rpo_alloc_array((size_t)(2 * c->f.rows), sizeof(float));
+    c->reference = rpo_alloc_array((size_t)(2 * c->f.rows), sizeof(float));
+    c->gradients = rpo_alloc_array((size_t)(2 * c->f.rows), sizeof(float));
+    int64_t s = 0;
+    for (int64_t i = 0; i < c->f.rows; ++i) {
+        const rpo_record *record = rpo_dataset_record(c->f.dataset, i);
+        for (int side = 0; side < 2; ++side) {
+            if ((side == 0 ? record->chosen : record->rejected).tokens == NULL)
+                continue;
+            c->policy[s] = (float)(-40 + 5 * rpo_random_normal(1, 0, (uint64_t)s));
+            c->reference[s] = (float)(-40 + 5 * rpo_random_normal(1, 1, (uint64_t)s));
+            (side == 0 ? c->f.reference.chosen : c->f.reference.rejected)[i] = c->reference[s];
+            ++s;
+        }
     }
 }
 
-static void close_fixture(fixture *f) {
-    rpo_free(f->gradients);
-    rpo_free(f->reference);
-    rpo_free(f->policy);
-    rpo_global_batch_free(&f->scope);
-    rpo_embeddings_free(&f->embeddings);
-    rpo_dataset_free(f->dataset);
-    rpo_tokenizer_free(f->tokenizer);
-    rpo_comm_close(f->comm);
-    rpo_context_free(f->context);
-    must(rpo_remove_tree(f->folder));
+static void close_case(contrast_case *c) {
+    rpo_free(c->gradients);
+    rpo_free(c->reference);
+    rpo_free(c->policy);
+    rpo_comm_close(c->comm);
+    close_fixture(&c->f);
 }
 
-static rpo_contrast_options options_of(rpo_loss_kind kind, int64_t block_rows) {
-    rpo_contrast_options options = {.loss = RPO_LOSS_OPTIONS_INIT, .block_rows = block_rows};
-    options.loss.kind = kind;
-    return options;
+/* Plans the whole dataset, writes `policy` where forwards would, contrasts, and brings figures and gradients home. */
+static void contrast(contrast_case *c, const run_options *options, const float *policy) {
+    const int64_t rows = c->f.rows;
+    rpo_figure_sums sums = {0};
+    float placed[256], gradients[256];
+    open_run(&c->run, &c->f, c->comm, options, 1);
+    rpo_desk *desk = &c->run.step.desk;
+    must(rpo_desk_lay_out(desk, &c->run.objective, NULL, 0, rows));
+    must(rpo_staging_upload(c->run.memory->plan));
+    cr_assert_leq(desk->plan.num_places, 256);
+    for (int64_t i = 0; i < desk->plan.num_places; ++i)
+        placed[i] = policy[desk->plan.sequence_at[i]];
+    must(rpo_device_write(c->run.context, desk->contrast.policy, placed, 0, desk->plan.num_places));
+    for (int64_t g = 0; g < desk->plan.num_groups; ++g)
+        must(rpo_contrast_group_loss(&desk->contrast, &desk->plan, g, c->run.context,
+                                     &c->run.objective.contrast, c->run.memory->workspace,
+                                     c->run.memory->workspace_bytes));
+    must(rpo_desk_finish(desk, &c->run.objective));
+    rpo_contrast_sum(&sums, &desk->contrast, &desk->plan);
+    c->figures = rpo_contrast_figures(&sums);
+    must(rpo_device_read(c->run.context, gradients, desk->contrast.gradients, 0, desk->plan.num_places));
+    for (int64_t s = 0; s < desk->batch.num_sequences; ++s)
+        c->gradients[s] = desk->plan.place_of[s] < 0 ? 0.0f : gradients[desk->plan.place_of[s]];
+}
+
+static run_options options_of(rpo_loss_kind kind, int64_t block_rows, int64_t budget) {
+    return (run_options){.kind = kind, .block_rows = block_rows, .micro_batch_tokens = budget};
 }
 
 /* What the op says of rows [first, first + count) alone: the block as a user would compute it. */
@@ -66,22 +87,23 @@ typedef struct direct {
     int64_t counts[2];
 } direct;
 
-static void compute_directly(direct *out, const fixture *f, int64_t first, int64_t count,
+static void compute_directly(direct *out, const contrast_case *c, int64_t first, int64_t count,
                              rpo_loss_kind kind) {
     float policy[2][64], reference[2][64];
-    const int64_t dim = f->embeddings.dim;
+    const rpo_global_batch *batch = &c->run.step.desk.batch;
+    const int64_t dim = c->f.embeddings.dim;
     float *embeddings[2] = {rpo_alloc_array((size_t)(64 * dim), sizeof(float)),
                             rpo_alloc_array((size_t)(64 * dim), sizeof(float))};
     *out = (direct){0};
-    for (int64_t s = 0; s < f->scope.num_sequences; ++s) {
-        const rpo_batch_sequence *sequence = &f->scope.sequences[s];
+    for (int64_t s = 0; s < batch->num_sequences; ++s) {
+        const rpo_batch_sequence *sequence = &batch->sequences[s];
         if (sequence->row < first || sequence->row >= first + count)
             continue;
         const int side = sequence->rejected;
         const int64_t at = out->counts[side]++;
-        policy[side][at] = f->policy[s];
-        reference[side][at] = f->reference[s];
-        memcpy(embeddings[side] + at * dim, f->embeddings.rows + sequence->row * dim,
+        policy[side][at] = c->policy[s];
+        reference[side][at] = c->reference[s];
+        memcpy(embeddings[side] + at * dim, c->f.embeddings.rows + sequence->row * dim,
                (size_t)dim * sizeof(float));
     }
     rpo_loss_options options = RPO_LOSS_OPTIONS_INIT;
@@ -93,6 +115,7 @@ static void compute_directly(direct *out, const fixture *f, int64_t first, int64
                                         .reference_rejected_logps = reference[1],
                                         .chosen_embeddings = embeddings[0],
                                         .rejected_embeddings = embeddings[1],
+                                        .embedding_dtype = RPO_FLOAT32,
                                         .m = out->counts[0],
                                         .n = out->counts[1],
                                         .dim = dim};
@@ -103,9 +126,9 @@ static void compute_directly(direct *out, const fixture *f, int64_t first, int64
                                           .chosen_rewards = out->rewards[0],
                                           .rejected_rewards = out->rewards[1]};
     size_t bytes = 0;
-    must(rpo_contrast_loss_workspace_size(f->context, &bytes, &inputs, &options));
+    must(rpo_contrast_loss_workspace_size(c->run.context, &bytes, &inputs, &options));
     void *workspace = rpo_alloc_array(bytes, 1);
-    must(rpo_contrast_loss(f->context, &outputs, &inputs, &options, workspace, bytes));
+    must(rpo_contrast_loss(c->run.context, &outputs, &inputs, &options, workspace, bytes));
     rpo_free(workspace);
     rpo_free(embeddings[0]);
     rpo_free(embeddings[1]);
@@ -116,17 +139,17 @@ static void expect_close(double got, double expected, const char *what) {
               expected);
 }
 
-/* Compares a scope's figures with the sum over its blocks, each computed alone. */
-static void check_scope(fixture *f, rpo_loss_kind kind, int64_t block_rows) {
-    const rpo_contrast_options options = options_of(kind, block_rows);
-    rpo_figures figures;
-    must(rpo_contrast_blocks(&figures, f->gradients, f->context, &f->scope, f->policy, f->reference,
-                             &f->embeddings, &options));
+/* Compares a batch's figures with the sum over its blocks, each computed alone. */
+static void check_batch(contrast_case *c, rpo_loss_kind kind, int64_t block_rows, int64_t budget) {
+    const run_options options = options_of(kind, block_rows, budget);
+    contrast(c, &options, c->policy);
+    const rpo_global_batch *batch = &c->run.step.desk.batch;
+    const rpo_figures figures = c->figures;
     int64_t contributing = 0, empty = 0;
-    for (int64_t row = 0; row < f->scope.num_rows; row += block_rows) {
-        const int64_t count = row + block_rows < f->scope.num_rows ? block_rows : f->scope.num_rows - row;
+    for (int64_t row = 0; row < batch->num_rows; row += block_rows) {
+        const int64_t count = row + block_rows < batch->num_rows ? block_rows : batch->num_rows - row;
         direct block;
-        compute_directly(&block, f, row, count, kind);
+        compute_directly(&block, c, row, count, kind);
         const bool counts = block.counts[0] > 0 && block.counts[1] > 0;
         contributing += counts ? count : 0;
         empty += !counts;
@@ -135,19 +158,18 @@ static void check_scope(fixture *f, rpo_loss_kind kind, int64_t block_rows) {
 
     double loss = 0, rewards[2] = {0}, wins = 0, compared = 0;
     int64_t sides[2] = {0}, sequence = 0;
-    for (int64_t row = 0; row < f->scope.num_rows; row += block_rows) {
-        const int64_t count = row + block_rows < f->scope.num_rows ? block_rows : f->scope.num_rows - row;
+    for (int64_t row = 0; row < batch->num_rows; row += block_rows) {
+        const int64_t count = row + block_rows < batch->num_rows ? block_rows : batch->num_rows - row;
         direct block;
-        compute_directly(&block, f, row, count, kind);
+        compute_directly(&block, c, row, count, kind);
         const bool counts = block.counts[0] > 0 && block.counts[1] > 0;
         const double weight = counts ? (double)count / (double)contributing : 0;
         loss += weight * (double)block.loss;
         int64_t at[2] = {0, 0};
-        for (; sequence < f->scope.num_sequences && f->scope.sequences[sequence].row < row + count;
-             ++sequence) {
-            const int side = f->scope.sequences[sequence].rejected;
+        for (; sequence < batch->num_sequences && batch->sequences[sequence].row < row + count; ++sequence) {
+            const int side = batch->sequences[sequence].rejected;
             const float expected = counts ? (float)(weight * (double)block.gradients[side][at[side]]) : 0.0f;
-            expect_close((double)f->gradients[sequence], (double)expected, "gradient");
+            expect_close((double)c->gradients[sequence], (double)expected, "gradient");
             if (counts)
                 rewards[side] += (double)block.rewards[side][at[side]];
             ++at[side];
@@ -160,146 +182,126 @@ static void check_scope(fixture *f, rpo_loss_kind kind, int64_t block_rows) {
         sides[1] += counts ? block.counts[1] : 0;
     }
     expect_close(figures.loss, loss, "loss");
-    if (contributing == 0)
-        return;
-    expect_close(figures.rewards_chosen, rewards[0] / (double)sides[0], "chosen reward");
-    expect_close(figures.rewards_rejected, rewards[1] / (double)sides[1], "rejected reward");
-    expect_close(figures.rewards_margins, rewards[0] / (double)sides[0] - rewards[1] / (double)sides[1],
-                 "margin");
-    expect_close(figures.rewards_accuracies, wins / compared, "accuracy");
+    if (contributing > 0) {
+        expect_close(figures.rewards_chosen, rewards[0] / (double)sides[0], "chosen reward");
+        expect_close(figures.rewards_rejected, rewards[1] / (double)sides[1], "rejected reward");
+        expect_close(figures.rewards_margins, rewards[0] / (double)sides[0] - rewards[1] / (double)sides[1],
+                     "margin");
+        expect_close(figures.rewards_accuracies, wins / compared, "accuracy");
+    }
+    close_run(&c->run);
 }
 
 Test(blocks, pairs_of_every_kind_and_ragged_blocks) {
-    fixture f;
-    open_fixture(&f, 13, NULL);
-    for (int kind = 0; kind < RPO_LOSS_SFT; ++kind) {
-        check_scope(&f, (rpo_loss_kind)kind, 4); /* 4 + 4 + 4 + 1 */
-        check_scope(&f, (rpo_loss_kind)kind, 13);
-        check_scope(&f, (rpo_loss_kind)kind, 64); /* more than there are */
-        check_scope(&f, (rpo_loss_kind)kind, 1);
-    }
-    close_fixture(&f);
+    contrast_case c;
+    open_case(&c, 13, NULL);
+    static const int64_t budgets[] = {1, 300, 1 << 20}; /* groups of one block or less, of some, of all */
+    for (int kind = 0; kind < RPO_LOSS_SFT; ++kind)
+        for (size_t b = 0; b < 3; ++b) {
+            check_batch(&c, (rpo_loss_kind)kind, 4, budgets[b]); /* 4 + 4 + 4 + 1 */
+            check_batch(&c, (rpo_loss_kind)kind, 13, budgets[b]);
+            check_batch(&c, (rpo_loss_kind)kind, 64, budgets[b]); /* more than there are */
+            check_batch(&c, (rpo_loss_kind)kind, 1, budgets[b]);
+        }
+    close_case(&c);
 }
 
 Test(blocks, unpaired_blocks_without_a_class_count_as_empty) {
     static const rpo_loss_kind kinds[] = {RPO_LOSS_RPO_UNPAIRED, RPO_LOSS_KTO_SIMPLE};
-    for (size_t k = 0; k < 2; ++k) {
-        fixture f;
-        open_fixture(&f, 0,
-                     "1101"
-                     "1111"
-                     "0100"
-                     "0000"
-                     "01"); /* two of five blocks lack a class */
-        check_scope(&f, kinds[k], 4);
-        check_scope(&f, kinds[k], 18);
-        const rpo_contrast_options options = options_of(kinds[k], 4);
-        rpo_figures figures;
-        must(rpo_contrast_blocks(&figures, f.gradients, f.context, &f.scope, f.policy, f.reference,
-                                 &f.embeddings, &options));
-        cr_expect_eq(figures.blocks, 5);
-        cr_expect_eq(figures.empty_blocks, 2);
-        close_fixture(&f);
-    }
+    for (size_t k = 0; k < 2; ++k)
+        for (int64_t budget = 1; budget <= 1 << 20; budget <<= 10) {
+            contrast_case c;
+            open_case(&c, 0,
+                      "1101"
+                      "1111"
+                      "0100"
+                      "0000"
+                      "01"); /* two of five blocks lack a class */
+            check_batch(&c, kinds[k], 4, budget);
+            check_batch(&c, kinds[k], 18, budget);
+            const run_options options = options_of(kinds[k], 4, budget);
+            contrast(&c, &options, c.policy);
+            cr_expect_eq(c.figures.blocks, 5);
+            cr_expect_eq(c.figures.empty_blocks, 2);
+            close_run(&c.run);
+            close_case(&c);
+        }
 }
 
 Test(blocks, all_empty_gives_nothing) {
-    fixture f;
-    open_fixture(&f, 0, "111111");
-    const rpo_contrast_options options = options_of(RPO_LOSS_RPO_UNPAIRED, 2);
-    rpo_figures figures;
-    must(rpo_contrast_blocks(&figures, f.gradients, f.context, &f.scope, f.policy, f.reference, &f.embeddings,
-                             &options));
-    cr_expect_eq(figures.loss, 0.0);
-    cr_expect_eq(figures.empty_blocks, 3);
-    for (int64_t s = 0; s < f.scope.num_sequences; ++s)
-        cr_expect_eq(f.gradients[s], 0.0f);
-    close_fixture(&f);
+    contrast_case c;
+    open_case(&c, 0, "111111");
+    const run_options options = options_of(RPO_LOSS_RPO_UNPAIRED, 2, 100);
+    contrast(&c, &options, c.policy);
+    cr_expect_eq(c.figures.loss, 0.0);
+    cr_expect_eq(c.figures.empty_blocks, 3);
+    cr_expect_eq(c.run.step.desk.plan.num_micro_batches, 0, "nothing is run");
+    for (int64_t s = 0; s < c.run.step.desk.batch.num_sequences; ++s)
+        cr_expect_eq(c.gradients[s], 0.0f);
+    close_run(&c.run);
+    close_case(&c);
 }
 
 Test(blocks, loss_where_policy_is_the_reference) {
-    fixture f;
-    open_fixture(&f, 9, NULL);
+    contrast_case c;
+    open_case(&c, 9, NULL);
     for (int kind = 0; kind < RPO_LOSS_SFT; ++kind)
         for (int scale = 0; scale < 2; ++scale) {
-            rpo_contrast_options options = options_of((rpo_loss_kind)kind, 4);
-            options.loss.weight_scale = (rpo_weight_scale)scale;
-            rpo_figures figures;
-            must(rpo_contrast_blocks(&figures, NULL, f.context, &f.scope, f.policy, f.policy, &f.embeddings,
-                                     &options));
-            expect_close(figures.loss, rpo_loss_at_start(&options.loss),
+            run_options options = options_of((rpo_loss_kind)kind, 4, 1000);
+            options.scale = (rpo_weight_scale)scale;
+            contrast(&c, &options, c.reference);
+            expect_close(c.figures.loss, rpo_loss_at_start(&c.run.objective.contrast.loss),
                          rpo_loss_kind_name((rpo_loss_kind)kind));
-            cr_expect_eq(figures.rewards_accuracies, 0.0); /* ties are no wins */
+            cr_expect_eq(c.figures.rewards_accuracies, 0.0); /* ties are no wins */
+            close_run(&c.run);
         }
     rpo_loss_options sft = RPO_LOSS_OPTIONS_INIT;
     sft.kind = RPO_LOSS_SFT;
     cr_expect(isnan(rpo_loss_at_start(&sft)));
-    close_fixture(&f);
+    close_case(&c);
+}
+
+/* The evaluation of a policy that still is its reference needs no forward, and finds the same. */
+Test(blocks, an_evaluation_of_the_reference_itself) {
+    contrast_case c;
+    open_case(&c, 9, NULL);
+    rpo_figures known;
+    int64_t tokens = 0;
+    run_options options = options_of(RPO_LOSS_RPO_PAIRED, 4, 500);
+    open_run(&c.run, &c.f, c.comm, &options, 1);
+    c.run.objective.rows_at_once = 4;
+    must(rpo_evaluate(&known, &tokens, &c.run.objective, &c.f.reference, NULL));
+    close_run(&c.run);
+    contrast(&c, &options, c.reference);
+    expect_close(known.loss, c.figures.loss, "loss");
+    expect_close(known.logps_chosen, c.figures.logps_chosen, "chosen log-prob");
+    expect_close(known.rewards_margins, 0.0, "margin");
+    cr_expect_eq(tokens, rpo_dataset_report(c.f.dataset)->tokens);
+    cr_expect_eq(known.blocks, 3);
+    close_run(&c.run);
+    close_case(&c);
 }
 
 Test(blocks, likelihood_is_a_token_mean_of_the_chosen_side) {
-    fixture f;
-    open_fixture(&f, 7, NULL);
-    const rpo_global_batch_options options = {.micro_batch_tokens = 100, .chosen_only = true};
-    must(rpo_global_batch_build(&f.scope, f.comm, f.dataset, NULL, 7, &options));
-    cr_assert_eq(f.scope.num_sequences, 7);
+    contrast_case c;
+    open_case(&c, 7, NULL);
+    rpo_global_batch batch = {0};
+    rpo_figure_sums sums = {0};
+    must(rpo_global_batch_build(&batch, c.comm, c.f.dataset, NULL, 0, 7, true));
+    cr_assert_eq(batch.num_sequences, 7);
     double sum = 0;
     int64_t labels = 0;
     for (int64_t s = 0; s < 7; ++s) {
-        cr_assert(!f.scope.sequences[s].rejected);
-        const rpo_sequence *chosen = &rpo_dataset_record(f.dataset, s)->chosen;
+        cr_assert(!batch.sequences[s].rejected);
+        const rpo_sequence *chosen = &rpo_dataset_record(c.f.dataset, s)->chosen;
         labels += chosen->length - chosen->prompt_length;
-        sum += (double)f.policy[s];
+        sum += (double)c.policy[s];
     }
-    rpo_figures figures;
-    rpo_likelihood_figures(&figures, &f.scope, f.policy);
+    rpo_likelihood_sum(&sums, &batch, c.policy);
+    const rpo_figures figures = rpo_likelihood_figures(&sums);
     cr_expect_eq(figures.loss, -sum / (double)labels);
     cr_expect_eq(figures.logps_chosen, sum / 7);
     cr_expect(isnan(figures.rewards_margins) && isnan(figures.logps_rejected));
-    close_fixture(&f);
-}
-
-Test(scope, micro_batches_are_greedy_and_cover_everything) {
-    fixture f;
-    open_fixture(&f, 20, NULL);
-    static const int64_t budgets[] = {1, 60, 100, 333, 1 << 30};
-    for (size_t b = 0; b < sizeof budgets / sizeof budgets[0]; ++b) {
-        const rpo_global_batch_options options = {.micro_batch_tokens = budgets[b]};
-        must(rpo_global_batch_build(&f.scope, f.comm, f.dataset, NULL, 20, &options));
-        cr_assert_eq(f.scope.ends[0], 0);
-        cr_assert_eq(f.scope.ends[f.scope.num_micro_batches], 40);
-        rpo_batch batch = {0};
-        int64_t tokens = 0;
-        for (int64_t k = 0; k < f.scope.num_micro_batches; ++k) {
-            cr_assert_lt(f.scope.ends[k], f.scope.ends[k + 1]);
-            must(rpo_global_batch_pack(&f.scope, k, &batch));
-            cr_expect(batch.num_tokens <= budgets[b] || batch.num_sequences == 1);
-            if (k + 1 < f.scope.num_micro_batches) /* the next sequence did not fit */
-                cr_expect_gt(batch.num_tokens + f.scope.sequences[f.scope.ends[k + 1]].tokens->length,
-                             budgets[b]);
-            tokens += batch.num_tokens;
-        }
-        cr_expect_eq(tokens, f.scope.num_tokens);
-        rpo_batch_free(&batch);
-    }
-    close_fixture(&f);
-}
-
-Test(scope, ranks_own_consecutive_rows) {
-    fixture f;
-    open_fixture(&f, 0, "1101111101000001"); /* ragged: one sequence a row */
-    for (int size = 1; size <= 20; ++size) {
-        int64_t next = 0;
-        for (int rank = 0; rank < size; ++rank) {
-            rpo_comm some = {.ops = f.comm->ops, .rank = rank, .size = size};
-            const rpo_global_batch_options options = {.micro_batch_tokens = 50};
-            must(rpo_global_batch_build(&f.scope, &some, f.dataset, NULL, 16, &options));
-            cr_assert_eq(f.scope.first, next, "rank %d of %d", rank, size);
-            cr_assert_eq(f.scope.last - f.scope.first, f.scope.rank_counts[rank]);
-            cr_assert(f.scope.rank_counts[rank] >= 16 / size && f.scope.rank_counts[rank] <= 16 / size + 1);
-            next = f.scope.last;
-        }
-        cr_assert_eq(next, 16);
-    }
-    close_fixture(&f);
+    rpo_global_batch_free(&batch);
+    close_case(&c);
 }

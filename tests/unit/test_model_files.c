@@ -3,7 +3,6 @@
 #include "tests/model_testing.h"
 
 #include "core/json.h"
-#include "host/formats/safetensors.h"
 
 static const char sizes[] =
     "\"vocab_size\":31,\"hidden_size\":16,\"intermediate_size\":28,\"num_hidden_layers\":2,"
@@ -183,20 +182,20 @@ Test(model_config, help_names_what_is_read) {
 typedef struct model_folder {
     char path[64];
     rpo_context *context;
-    rpo_model *model;
+    test_model m;
 } model_folder;
 
 static model_folder save_tiny(bool tied) {
     model_folder f = {.context = model_test_context(1)};
     const rpo_model_config config = tiny_config(tied);
     make_test_folder(f.path);
-    MUST(rpo_model_create(&f.model, f.context, &config, 9));
-    MUST(rpo_model_save(f.model, f.path));
+    f.m = test_model_create(f.context, &config, 9);
+    MUST(rpo_model_save(f.m.model, f.path));
     return f;
 }
 
 static void remove_tiny(model_folder *f) {
-    rpo_model_free(f->model);
+    test_model_free(&f->m);
     rpo_context_free(f->context);
     cr_expect_eq(rpo_remove_tree(f->path), RPO_OK);
 }
@@ -206,18 +205,15 @@ typedef enum change { DROP, RENAME, RESHAPE, ADD_HEAD, ADD_FREQUENCIES, POISON }
 
 static void rewrite(const model_folder *f, change what, size_t at) {
     rpo_tensor_write tensors[32];
-    size_t count = 0;
     size_t held = 0;
-    int64_t total = 0;
     char path[128];
-    const rpo_parameter *parameters = rpo_model_parameters(f->model, &count);
-    float *weights = rpo_model_weights(f->model, &total);
-    for (size_t p = 0; p < count; ++p) {
-        const rpo_parameter *q = &parameters[p];
+    const rpo_tensor_table *table = rpo_model_tensors(f->m.model);
+    float *weights = test_weights(&f->m);
+    for (size_t p = 0; p < table->count; ++p) {
+        const rpo_tensor *q = &table->items[p];
         if (what == DROP && p == at)
             continue;
-        tensors[held] = (rpo_tensor_write){
-            q->name, q->shape[1] == 0 ? 1 : 2, {q->shape[0], q->shape[1]}, weights + q->offset};
+        tensors[held] = test_tensor_write(q, weights + q->offset);
         if (what == RENAME && p == at)
             tensors[held].name = "model.layers.0.self_attn.qkv_proj.weight";
         if (what == RESHAPE && p == at) {
@@ -228,21 +224,35 @@ static void rewrite(const model_folder *f, change what, size_t at) {
         ++held;
     }
     if (what == ADD_HEAD)
-        tensors[held++] = (rpo_tensor_write){"lm_head.weight", 2, {31, 16}, weights};
+        tensors[held++] =
+            (rpo_tensor_write){.name = "lm_head.weight", .num_dims = 2, .shape = {31, 16}, .data = weights};
     if (what == ADD_FREQUENCIES)
-        tensors[held++] = (rpo_tensor_write){"model.layers.0.self_attn.rotary_emb.inv_freq", 1, {2}, weights};
-    const float kept = weights[parameters[at].offset + 3];
+        tensors[held++] = (rpo_tensor_write){.name = "model.layers.0.self_attn.rotary_emb.inv_freq",
+                                             .num_dims = 1,
+                                             .shape = {2},
+                                             .data = weights};
     if (what == POISON)
-        weights[parameters[at].offset + 3] = NAN;
+        weights[table->items[at].offset + 3] = NAN;
     snprintf(path, sizeof path, "%s/model.safetensors", f->path);
     MUST(rpo_safetensors_write(path, tensors, held));
-    weights[parameters[at].offset + 3] = kept;
+    rpo_free(weights);
 }
 
 static void expect_load_fails(const model_folder *f, const char *part) {
-    rpo_model *loaded = f->model;
-    expect_error(rpo_model_load(&loaded, f->context, f->path), RPO_ERROR_INVALID_INPUT, part);
-    cr_expect_null(loaded);
+    test_model loaded = f->m;
+    expect_error(test_model_try_load(&loaded, f->context, f->path), RPO_ERROR_INVALID_INPUT, part);
+    cr_expect_null(loaded.model);
+}
+
+/* Refused without any memory of the model's size. */
+static void expect_check_fails(const model_folder *f, const char *part) {
+    rpo_model_config config;
+    rpo_model *model = NULL;
+    MUST(rpo_model_config_load(&config, f->path));
+    MUST(rpo_model_new(&model, f->context, &config));
+    cr_expect_null(rpo_model_memory(model));
+    expect_error(rpo_model_check_folder(model, f->path), RPO_ERROR_INVALID_INPUT, part);
+    rpo_model_free(model);
 }
 
 Test(model_files, faults_name_the_tensor) {
@@ -262,17 +272,14 @@ Test(model_files, faults_name_the_tensor) {
     rewrite(&f, POISON, 4);
     expect_load_fails(&f, "tensor model.layers.0.self_attn.v_proj.weight: element 3 is nan");
     rewrite(&f, ADD_FREQUENCIES, 0); /* derived from config.json: passed over */
-    rpo_model *loaded = NULL;
-    MUST(rpo_model_load(&loaded, f.context, f.path));
-    rpo_model_free(loaded);
+    test_model loaded = test_model_load(f.context, f.path);
+    test_model_free(&loaded);
     remove_tiny(&f);
 }
 
 Test(model_files, an_untied_model_needs_its_head) {
     model_folder f = save_tiny(false);
-    size_t count = 0;
-    rpo_model_parameters(f.model, &count);
-    rewrite(&f, DROP, count - 1);
+    rewrite(&f, DROP, rpo_model_tensors(f.m.model)->count - 1);
     expect_load_fails(&f, "tensor lm_head.weight: is missing");
     remove_tiny(&f);
 }
@@ -301,7 +308,7 @@ Test(model_files, sizes_are_checked_before_memory) {
                        "\"num_hidden_layers\":4096,\"num_attention_heads\":4096}";
     snprintf(path, sizeof path, "%s/config.json", f.path);
     MUST(rpo_write_file_atomic(path, huge, strlen(huge)));
-    expect_load_fails(&f, "tensor model.embed_tokens.weight: shape is [31, 16]");
+    expect_check_fails(&f, "tensor model.embed_tokens.weight: shape is [31, 16]");
     MUST(rpo_write_file_atomic(path, "{", 1));
     expect_load_fails(&f, "config.json");
     cr_assert_eq(remove(path), 0);
@@ -309,73 +316,91 @@ Test(model_files, sizes_are_checked_before_memory) {
     remove_tiny(&f);
 }
 
+/* A fault of the reading alone leaves the weights before it as they were: every tensor is checked first. */
+Test(model_files, nothing_is_read_of_a_folder_that_does_not_fit) {
+    model_folder f = save_tiny(true);
+    const size_t bytes = (size_t)rpo_model_tensors(f.m.model)->weights * sizeof(float);
+    MUST(rpo_model_initialise(f.m.model, 10));
+    float *before = test_weights(&f.m);
+    rewrite(&f, DROP, rpo_model_tensors(f.m.model)->count - 1);
+    expect_error(rpo_model_read(f.m.model, f.path), RPO_ERROR_INVALID_INPUT,
+                 "tensor model.norm.weight: is missing");
+    float *after = test_weights(&f.m);
+    cr_expect_eq(memcmp(before, after, bytes), 0);
+    rpo_free(after);
+    rpo_free(before);
+    remove_tiny(&f);
+}
+
 Test(model_files, tokens_and_lengths_are_checked) {
     rpo_context *context = model_test_context(1);
     rpo_model_config config = tiny_config(true);
-    rpo_model *model = NULL;
     rpo_batch batch = {0};
     float logps[2];
     config.max_position_embeddings = 10;
-    MUST(rpo_model_create(&model, context, &config, 1));
+    test_model m = test_model_create(context, &config, 1);
     add_sequence(&batch, 10, 1, 31, 1);
-    MUST(rpo_model_forward(model, &batch, false, logps, NULL));
+    MUST(test_score(&m, &batch, logps, NULL));
     add_sequence(&batch, 11, 1, 31, 1);
-    expect_error(rpo_model_forward(model, &batch, false, logps, NULL), RPO_ERROR_INVALID_INPUT,
-                 "sequence 1 of the batch: has 11 tokens; the model takes at most 10");
+    expect_error(test_score(&m, &batch, logps, NULL), RPO_ERROR_INVALID_INPUT,
+                 "sequence of the batch: has 11 tokens; the model takes at most 10");
     rpo_batch_clear(&batch);
     add_sequence(&batch, 10, 10, 31, 1);
     batch.tokens[4] = 31;
     expect_error(
-        rpo_model_forward(model, &batch, false, logps, NULL), RPO_ERROR_INVALID_INPUT,
-        "token id 31 (token 4 of sequence 0 of the batch): is not in the model's vocabulary; allowed are "
+        test_score(&m, &batch, logps, NULL), RPO_ERROR_INVALID_INPUT,
+        "token id 31 (token 4 of segment 0 of the batch): is not in the model's vocabulary; allowed are "
         "0..30");
     batch.tokens[4] = -1;
-    expect_error(rpo_model_forward(model, &batch, false, logps, NULL), RPO_ERROR_INVALID_INPUT,
-                 "token id -1");
+    expect_error(test_score(&m, &batch, logps, NULL), RPO_ERROR_INVALID_INPUT, "token id -1");
+    batch.tokens[4] = 3;
+    batch.labels[7] = 31; /* of a token whose own row another batch holds */
+    expect_error(test_score(&m, &batch, logps, NULL), RPO_ERROR_INVALID_INPUT,
+                 "token id 31 (token 8 of segment 0 of the batch)");
     rpo_batch_clear(&batch);
-    MUST(rpo_model_forward(model, &batch, true, logps, NULL)); /* nothing to do is no fault */
-    MUST(rpo_model_backward(model, &batch, logps, NULL));
+    MUST(test_score(&m, &batch, logps, NULL)); /* nothing to do is no fault */
+    MUST(test_record(&m, &batch, logps));
     rpo_batch_free(&batch);
-    rpo_model_free(model);
+    test_model_free(&m);
     rpo_context_free(context);
+}
+
+static void check_distribution(const rpo_tensor *tensor, const float *weights) {
+    const double n = (double)tensor->count;
+    double sum = 0.0;
+    double squares = 0.0;
+    for (int64_t i = 0; i < tensor->count; ++i) {
+        sum += (double)weights[i];
+        squares += pow((double)weights[i], 2.0);
+    }
+    if (tensor->role == RPO_TENSOR_NORM) {
+        cr_expect(sum == n && squares == n && !rpo_tensor_decays(tensor), "%s", tensor->name);
+        return;
+    }
+    cr_expect(rpo_tensor_decays(tensor));
+    cr_expect(fabs(sum / n) <= 5.0 * 0.3 / sqrt(n), "%s: mean %g", tensor->name, sum / n);
+    cr_expect(fabs(squares / n / 0.09 - 1.0) <= 5.0 * sqrt(2.0 / n), "%s: variance %g", tensor->name,
+              squares / n);
 }
 
 Test(model_files, initialisation_is_a_function_of_the_seed) {
     rpo_context *one = model_test_context(1);
     rpo_context *two = model_test_context(2);
     const rpo_model_config config = tiny_config(false);
-    rpo_model *models[3] = {NULL};
+    test_model models[3] = {test_model_create(one, &config, 1), test_model_create(two, &config, 1),
+                            test_model_create(two, &config, 2)};
     char hashes[3][33];
-    int64_t total = 0;
-    size_t count = 0;
-    MUST(rpo_model_create(&models[0], one, &config, 1));
-    MUST(rpo_model_create(&models[1], two, &config, 1));
-    MUST(rpo_model_create(&models[2], two, &config, 2));
     for (int i = 0; i < 3; ++i)
-        MUST(rpo_model_hash(models[i], hashes[i]));
+        MUST(rpo_model_hash(models[i].model, hashes[i]));
     cr_expect_str_eq(hashes[0], hashes[1]);
     cr_expect_str_neq(hashes[0], hashes[2]);
-    const float *weights = rpo_model_weights(models[0], &total);
-    const rpo_parameter *parameters = rpo_model_parameters(models[0], &count);
-    for (size_t p = 0; p < count; ++p) {
-        double sum = 0.0;
-        double squares = 0.0;
-        for (int64_t i = 0; i < parameters[p].count; ++i) {
-            sum += (double)weights[parameters[p].offset + i];
-            squares += pow((double)weights[parameters[p].offset + i], 2.0);
-        }
-        const double n = (double)parameters[p].count;
-        if (parameters[p].shape[1] == 0) {
-            cr_expect(sum == n && squares == n && !parameters[p].decay, "%s", parameters[p].name);
-        } else {
-            cr_expect(parameters[p].decay);
-            cr_expect(fabs(sum / n) <= 5.0 * 0.3 / sqrt(n), "%s: mean %g", parameters[p].name, sum / n);
-            cr_expect(fabs(squares / n / 0.09 - 1.0) <= 5.0 * sqrt(2.0 / n), "%s: variance %g",
-                      parameters[p].name, squares / n);
-        }
-    }
+    const rpo_tensor_table *tensors = rpo_model_tensors(models[0].model);
+    float *weights = test_weights(&models[0]);
+    for (size_t p = 0; p < tensors->count; ++p)
+        check_distribution(&tensors->items[p], weights + tensors->items[p].offset);
+    rpo_free(weights);
     for (int i = 0; i < 3; ++i)
-        rpo_model_free(models[i]);
+        test_model_free(&models[i]);
     rpo_context_free(two);
     rpo_context_free(one);
 }
@@ -391,7 +416,7 @@ Test(model_batch, labels_positions_boundaries) {
     for (int repeat = 0; repeat < 2; ++repeat) {
         MUST(rpo_batch_add(&batch, tokens, 4, 2));
         MUST(rpo_batch_add(&batch, tokens, 1, 1));
-        cr_expect(batch.num_tokens == 5 && batch.num_sequences == 2 && batch.num_labels == 2);
+        cr_expect(batch.num_rows == 5 && batch.num_segments == 2 && batch.num_labels == 2);
         cr_expect_eq(memcmp(batch.labels, labels, sizeof labels), 0);
         cr_expect_eq(memcmp(batch.positions, positions, sizeof positions), 0);
         cr_expect_eq(memcmp(batch.cu_seqlens, boundaries, sizeof boundaries), 0);
@@ -402,7 +427,7 @@ Test(model_batch, labels_positions_boundaries) {
     expect_error(rpo_batch_add(&batch, tokens, 4, 5), RPO_ERROR_INVALID_ARGUMENT, "label_start");
     for (int i = 0; i < 1000; ++i)
         MUST(rpo_batch_add(&batch, tokens, 1 + i % 4, 1));
-    cr_expect_eq(batch.cu_seqlens[1000], batch.num_tokens);
+    cr_expect_eq(batch.cu_seqlens[1000], batch.num_rows);
     rpo_batch_free(&batch);
     rpo_batch_free(&batch);
 }

@@ -216,7 +216,10 @@ Test(safetensors, written_and_read_bit_for_bit) {
     float *b = test_normals(6, 6, 1.0);
     float *back = test_floats((size_t)large);
     const rpo_tensor_write tensors[] = {
-        {"large", 1, {large}, a}, {"with \"quotes\" \\ \xc3\xa9", 2, {2, 3}, b}, {"empty", 2, {0, 3}, b}};
+        {.name = "large", .num_dims = 1, .shape = {large}, .data = a},
+        {.name = "with \"quotes\" \\ \xc3\xa9", .num_dims = 2, .shape = {2, 3}, .data = b},
+        {.name = "empty", .num_dims = 2, .shape = {0, 3}, .data = b},
+    };
     rpo_safetensors *file = NULL;
     MUST(rpo_safetensors_write(path_of("out.safetensors"), tensors, 3));
     cr_expect_not(rpo_path_exists(path_of("out.safetensors.tmp")));
@@ -232,15 +235,68 @@ Test(safetensors, written_and_read_bit_for_bit) {
     rpo_free(a);
 }
 
+typedef struct piece_log {
+    const float *values;
+    int64_t next; /* pieces follow each other without a gap */
+    int64_t most; /* a fault beyond so many elements */
+} piece_log;
+
+static rpo_status give_piece(void *user, int64_t first, int64_t count, float *out) {
+    piece_log *log = user;
+    cr_assert_eq(first, log->next);
+    if (first + count > log->most)
+        return rpo_error_set(RPO_ERROR_DEVICE, "element %lld: is out of reach", (long long)log->most);
+    memcpy(out, log->values + first, (size_t)count * sizeof *out);
+    log->next += count;
+    return RPO_OK;
+}
+
+static rpo_status take_piece(void *user, int64_t first, int64_t count, const float *values) {
+    piece_log *log = user;
+    cr_assert_eq(first, log->next);
+    cr_expect_eq(memcmp(values, log->values + first, (size_t)count * sizeof *values), 0);
+    log->next += count;
+    return log->next > log->most ? rpo_error_set(RPO_ERROR_DEVICE, "no room") : RPO_OK;
+}
+
+/* What a device holds is written and read without ever being held whole: more than one piece of either. */
+Test(safetensors, piece_by_piece) {
+    const int64_t large = (1 << 21) + 3;
+    float *values = test_normals((size_t)large, 5, 1.0);
+    piece_log given = {values, 0, large}, taken = {values, 0, large};
+    const rpo_tensor_write tensors[] = {
+        {.name = "large", .num_dims = 1, .shape = {large}, .read = give_piece, .user = &given},
+        {.name = "empty", .num_dims = 1, .shape = {0}, .read = give_piece, .user = &given},
+    };
+    rpo_safetensors *file = NULL;
+    MUST(rpo_safetensors_write(path_of("pieces.safetensors"), tensors, 2));
+    cr_expect_eq(given.next, large);
+    MUST(rpo_safetensors_open(&file, path_of("pieces.safetensors")));
+    MUST(rpo_safetensors_read_pieces(file, rpo_safetensors_find(file, "large"), take_piece, &taken));
+    cr_expect_eq(taken.next, large);
+    taken = (piece_log){values, 0, 10};
+    expect_error(rpo_safetensors_read_pieces(file, rpo_safetensors_find(file, "large"), take_piece, &taken),
+                 RPO_ERROR_DEVICE, "no room");
+    cr_expect_lt(taken.next, large); /* the first fault ends it */
+    rpo_safetensors_close(file);
+
+    given = (piece_log){values, 0, large - 1};
+    expect_error(rpo_safetensors_write(path_of("torn.safetensors"), tensors, 1), RPO_ERROR_DEVICE,
+                 "out of reach");
+    cr_expect_not(rpo_path_exists(path_of("torn.safetensors")));
+    cr_expect_not(rpo_path_exists(path_of("torn.safetensors.tmp")));
+    rpo_free(values);
+}
+
 Test(safetensors, a_failed_write_leaves_nothing) {
     const float one = 1.0f;
-    const rpo_tensor_write tensor = {"a", 1, {1}, &one};
+    const rpo_tensor_write tensor = {.name = "a", .num_dims = 1, .shape = {1}, .data = &one};
     cr_expect_neq(rpo_safetensors_write(path_of("no/such/folder.safetensors"), &tensor, 1), RPO_OK);
     cr_expect_not_null(strstr(rpo_last_error(), "no/such"));
     cr_assert_eq(mkdir(path_of("taken.safetensors"), 0700), 0); /* the rename must fail */
     cr_expect_neq(rpo_safetensors_write(path_of("taken.safetensors"), &tensor, 1), RPO_OK);
     cr_expect_not(rpo_path_exists(path_of("taken.safetensors.tmp")));
-    const rpo_tensor_write negative = {"a", 1, {-1}, &one};
+    const rpo_tensor_write negative = {.name = "a", .num_dims = 1, .shape = {-1}, .data = &one};
     cr_expect_eq(rpo_safetensors_write(path_of("negative.safetensors"), &negative, 1),
                  RPO_ERROR_INVALID_ARGUMENT);
     cr_expect_not(rpo_path_exists(path_of("negative.safetensors")));
@@ -301,7 +357,7 @@ Test(safetensors, many_tensors_are_found_by_name) {
     cr_assert(tensors != NULL && names != NULL);
     for (int i = 0; i < MANY; ++i) {
         snprintf(names[i], sizeof names[i], "model.layers.%d.self_attn.q_proj.weight", (i * 7919) % MANY);
-        tensors[i] = (rpo_tensor_write){names[i], 1, {1}, &one};
+        tensors[i] = (rpo_tensor_write){.name = names[i], .num_dims = 1, .shape = {1}, .data = &one};
     }
     MUST(rpo_safetensors_write(path_of("many.safetensors"), tensors, MANY));
     rpo_safetensors *file = NULL;

@@ -1,123 +1,10 @@
 /*
- * test_step.c - the two-phase step on the real model: the same loss and gradients whatever the micro-batches
- * and the number of ranks, and gradients that are those of the loss.
+ * test_step.c - a step on the real model: the same loss and gradients whatever the micro-batches, shared prompts, kept
+ * tapes and the number of ranks; gradients that are those of the loss; one wait; and nothing done where it would harm.
  */
-#include <math.h>
 #include <pthread.h>
-#include <string.h>
 
-#include "host/train/evaluate.h"
-#include "host/train/step.h"
-#include "tests/train_fixture.h"
-
-enum { NUM_PAIRS = 8 };
-
-/* What all ranks of a test share. */
-typedef struct fixture {
-    char folder[64];
-    rpo_tokenizer *tokenizer;
-    rpo_dataset *dataset;
-    rpo_embeddings embeddings;
-    rpo_scores reference;
-    int64_t order[64], rows;
-} fixture;
-
-static void open_fixture(fixture *f, const char *labels) {
-    *f = (fixture){0};
-    make_folder(f->folder);
-    must(rpo_tokenizer_open(&f->tokenizer, NULL, RPO_TOKENIZER_AUTO));
-    f->dataset = labels == NULL ? make_pairs(f->folder, NUM_PAIRS, f->tokenizer)
-                                : make_unpaired(f->folder, labels, f->tokenizer);
-    f->rows = rpo_dataset_size(f->dataset);
-    const rpo_embedding_options embedding = {RPO_EMBEDDING_HASHED, NULL};
-    must(rpo_embeddings_compute(&f->embeddings, f->dataset, f->dataset, &embedding, NULL, 1));
-    rpo_dataset_shuffle(f->order, f->rows, 5, 0);
-
-    /* The reference is another model, so that every term of the loss has something to say. */
-    rpo_context *context = NULL;
-    rpo_comm *comm = NULL;
-    must(rpo_context_create(&context, NULL));
-    must(rpo_comm_open(&comm));
-    rpo_model *frozen = make_model(context, 7);
-    must(rpo_scores_create(&f->reference, f->rows));
-    must(rpo_score_dataset(&f->reference, comm, frozen, f->dataset, 1000, NULL, ""));
-    rpo_model_free(frozen);
-    rpo_comm_close(comm);
-    rpo_context_free(context);
-}
-
-static void close_fixture(fixture *f) {
-    rpo_scores_free(&f->reference);
-    rpo_embeddings_free(&f->embeddings);
-    rpo_dataset_free(f->dataset);
-    rpo_tokenizer_free(f->tokenizer);
-    must(rpo_remove_tree(f->folder));
-}
-
-/* One rank's step, with everything of its own. */
-typedef struct rank_run {
-    const fixture *f;
-    rpo_comm *comm;
-    rpo_loss_kind kind;
-    int64_t block_rows, micro_batch_tokens;
-    rpo_context *context;
-    rpo_model *model;
-    rpo_objective objective;
-    rpo_objective_memory memory;
-    rpo_figures figures;
-    float *gradients; /* the model's */
-    int64_t count;
-} rank_run;
-
-static void open_run(rank_run *run, const fixture *f, rpo_comm *comm, rpo_loss_kind kind, int64_t block_rows,
-                     int64_t budget) {
-    const rpo_context_options options = {sizeof options, RPO_DEVICE_CPU, 0, 1, NULL};
-    *run = (rank_run){
-        .f = f, .comm = comm, .kind = kind, .block_rows = block_rows, .micro_batch_tokens = budget};
-    must(rpo_context_create(&run->context, &options));
-    run->model = make_model(run->context, 1);
-    run->objective = (rpo_objective){
-        .comm = comm,
-        .context = run->context,
-        .model = run->model,
-        .dataset = f->dataset,
-        .embeddings = rpo_loss_kind_needs_embeddings(kind) ? &f->embeddings : NULL,
-        .reference = kind == RPO_LOSS_SFT ? NULL : &f->reference,
-        .contrast = {.loss = RPO_LOSS_OPTIONS_INIT, .block_rows = block_rows},
-        .micro_batch_tokens = budget,
-    };
-    run->objective.contrast.loss.kind = kind;
-}
-
-static void close_run(rank_run *run) {
-    rpo_objective_memory_free(&run->memory);
-    rpo_model_free(run->model);
-    rpo_context_free(run->context);
-}
-
-static void run_step(rank_run *run) {
-    must(rpo_step_gradients(&run->figures, &run->objective, &run->memory, run->f->order, run->f->rows));
-    must(rpo_model_gradients(run->model, &run->gradients, &run->count));
-}
-
-/* |a - b| over |b|, as vectors. */
-static double relative_distance(const float *a, const float *b, int64_t count) {
-    double difference = 0, size = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        difference += pow((double)a[i] - (double)b[i], 2);
-        size += pow((double)b[i], 2);
-    }
-    return sqrt(difference / size);
-}
-
-static void expect_same(const rank_run *got, const rank_run *expected, const char *what) {
-    const char *kind = rpo_loss_kind_name(expected->kind);
-    const double loss = fabs(got->figures.loss - expected->figures.loss);
-    const double gradients = relative_distance(got->gradients, expected->gradients, expected->count);
-    cr_expect(loss <= 1e-6 * fmax(1.0, fabs(expected->figures.loss)), "%s, %s: loss %.9g, expected %.9g",
-              kind, what, got->figures.loss, expected->figures.loss);
-    cr_expect(gradients <= 1e-5, "%s, %s: gradients differ by %.3g of their norm", kind, what, gradients);
-}
+#include "tests/step_fixture.h"
 
 /* Tokens of the first `pairs` rows of the order with both sides: a budget that makes micro-batches of about
  * so many. */
@@ -134,36 +21,103 @@ static int64_t budget_of_pairs(const fixture *f, int64_t pairs) {
     return most;
 }
 
+static run_options options_of(rpo_loss_kind kind, int64_t block_rows, int64_t budget) {
+    return (run_options){.kind = kind,
+                         .block_rows = block_rows,
+                         .micro_batch_tokens = budget,
+                         .tape_budget = 1 << 20,
+                         .head_cache = 1 << 18};
+}
+
+static void run_with(step_run *run, const fixture *f, rpo_comm *comm, const run_options *options) {
+    open_run(run, f, comm, options, 1);
+    run_step(run);
+}
+
+static const rpo_prefix_sharing sharings[2] = {RPO_PREFIX_SHARING_AUTO, RPO_PREFIX_SHARING_OFF};
+
 Test(step, does_not_depend_on_the_micro_batches) {
     fixture f;
     open_fixture(&f, NULL);
     rpo_comm *comm = NULL;
     must(rpo_comm_open(&comm));
     for (int kind = 0; kind < RPO_LOSS_KIND_COUNT; ++kind) {
-        rank_run whole;
-        open_run(&whole, &f, comm, (rpo_loss_kind)kind, NUM_PAIRS, budget_of_pairs(&f, NUM_PAIRS));
-        run_step(&whole);
-        cr_assert_eq(whole.memory.scope.num_micro_batches, 1); /* the short cut */
-        int64_t most = 1;
-        for (int64_t pairs = 4; pairs >= 1; pairs /= 2) {
-            char what[64];
-            rank_run run;
-            snprintf(what, sizeof what, "micro-batches of %lld pairs", (long long)pairs);
-            open_run(&run, &f, comm, (rpo_loss_kind)kind, NUM_PAIRS, budget_of_pairs(&f, pairs));
-            run_step(&run);
-            cr_assert_gt(run.memory.scope.num_micro_batches, most, "%s", what);
-            most = run.memory.scope.num_micro_batches;
-            expect_same(&run, &whole, what);
-            close_run(&run);
+        step_run whole;
+        run_options options = options_of((rpo_loss_kind)kind, NUM_PAIRS, budget_of_pairs(&f, NUM_PAIRS));
+        options.sharing = RPO_PREFIX_SHARING_OFF;
+        run_with(&whole, &f, comm, &options);
+        cr_assert_eq(whole.step.desk.plan.num_micro_batches, 1);
+        for (int s = 0; s < 2; ++s) {
+            int64_t most = 1;
+            options.sharing = sharings[s];
+            for (int64_t pairs = 4; pairs >= 1; pairs /= 2) {
+                char what[96];
+                step_run run;
+                snprintf(what, sizeof what, "micro-batches of %lld pairs, sharing %d", (long long)pairs, s);
+                options.micro_batch_tokens = budget_of_pairs(&f, pairs) * (s == 0 ? 2 : 3) / 3;
+                run_with(&run, &f, comm, &options);
+                cr_assert_gt(run.step.desk.plan.num_micro_batches, most, "%s", what);
+                most = run.step.desk.plan.num_micro_batches;
+                expect_same(&run, &whole, what);
+                close_run(&run);
+            }
+            step_run single;
+            options.micro_batch_tokens = 1; /* every sequence alone */
+            run_with(&single, &f, comm, &options);
+            cr_assert_eq(single.step.desk.plan.num_micro_batches,
+                         kind == RPO_LOSS_SFT ? NUM_PAIRS : 2 * NUM_PAIRS);
+            expect_same(&single, &whole, "single sequences");
+            close_run(&single);
         }
-        rank_run single;
-        open_run(&single, &f, comm, (rpo_loss_kind)kind, NUM_PAIRS, 1); /* every sequence alone */
-        run_step(&single);
-        cr_assert_eq(single.memory.scope.num_micro_batches, kind == RPO_LOSS_SFT ? NUM_PAIRS : 2 * NUM_PAIRS);
-        expect_same(&single, &whole, "single sequences");
-        close_run(&single);
         close_run(&whole);
     }
+    rpo_comm_close(comm);
+    close_fixture(&f);
+}
+
+Test(step, shared_prompts_and_kept_tapes_change_nothing) {
+    fixture f;
+    open_fixture(&f, NULL);
+    rpo_comm *comm = NULL;
+    must(rpo_comm_open(&comm));
+    for (int kind = 0; kind < RPO_LOSS_KIND_COUNT; ++kind) {
+        step_run plain, run;
+        run_options options = options_of((rpo_loss_kind)kind, 4, budget_of_pairs(&f, 1));
+        options.sharing = RPO_PREFIX_SHARING_OFF;
+        options.tape_budget = options.head_cache = 0; /* one tape, no logits kept */
+        run_with(&plain, &f, comm, &options);
+        options.sharing = RPO_PREFIX_SHARING_AUTO;
+        for (int keep = 0; keep < 3; ++keep) {
+            char what[64];
+            snprintf(what, sizeof what, "way %d of keeping", keep);
+            options.tape_budget = keep == 0 ? 0 : keep == 1 ? 300000 : 1 << 24; /* one, some, all */
+            options.head_cache = keep == 1 ? 4096 : 1 << 20;
+            run_with(&run, &f, comm, &options);
+            expect_same(&run, &plain, what);
+            cr_expect(run.step.desk.plan.num_rows < plain.step.desk.plan.num_rows || kind == RPO_LOSS_SFT);
+            close_run(&run);
+        }
+        close_run(&plain);
+    }
+    rpo_comm_close(comm);
+    close_fixture(&f);
+}
+
+/* A prompt that many records have stands in a micro-batch once. */
+Test(step, prompts_are_shared_across_records) {
+    fixture f;
+    open_fixture(&f, "110100101110001011"); /* four prompts, but for their number */
+    rpo_comm *comm = NULL;
+    must(rpo_comm_open(&comm));
+    step_run whole, pieces;
+    run_options options = options_of(RPO_LOSS_RPO_UNPAIRED, 6, 1 << 20);
+    run_with(&whole, &f, comm, &options);
+    options.sharing = RPO_PREFIX_SHARING_OFF;
+    options.micro_batch_tokens = 70;
+    run_with(&pieces, &f, comm, &options);
+    expect_same(&pieces, &whole, "unpaired, in pieces");
+    close_run(&pieces);
+    close_run(&whole);
     rpo_comm_close(comm);
     close_fixture(&f);
 }
@@ -175,16 +129,47 @@ Test(step, block_contrast_does_not_depend_on_the_micro_batches) {
     must(rpo_comm_open(&comm));
     static const rpo_loss_kind kinds[] = {RPO_LOSS_RPO_UNPAIRED, RPO_LOSS_KTO_SIMPLE};
     for (size_t k = 0; k < 2; ++k) {
-        rank_run whole, pieces;
-        open_run(&whole, &f, comm, kinds[k], 4, 1 << 20);
-        open_run(&pieces, &f, comm, kinds[k], 4, 70);
-        run_step(&whole);
-        run_step(&pieces);
-        cr_assert_gt(pieces.memory.scope.num_micro_batches, 4);
+        step_run whole, pieces;
+        run_options options = options_of(kinds[k], 4, 1 << 20);
+        run_with(&whole, &f, comm, &options);
+        options.micro_batch_tokens = 70;
+        run_with(&pieces, &f, comm, &options);
+        cr_assert_gt(pieces.step.desk.plan.num_micro_batches, 4);
         expect_same(&pieces, &whole, "unpaired blocks of 4");
         close_run(&pieces);
         close_run(&whole);
     }
+    rpo_comm_close(comm);
+    close_fixture(&f);
+}
+
+/* Whole blocks that fit go through in one pass; a block that does not takes several micro-batches. */
+Test(step, groups_follow_the_blocks) {
+    fixture f;
+    open_fixture(&f, NULL);
+    rpo_comm *comm = NULL;
+    must(rpo_comm_open(&comm));
+    step_run run;
+    run_options options = options_of(RPO_LOSS_RPO_PAIRED, 2, 1 << 20);
+    run_with(&run, &f, comm, &options); /* everything at once */
+    cr_expect_eq(run.step.desk.plan.num_groups, 1);
+    cr_expect_eq(run.step.desk.plan.groups[0].num_blocks, 4);
+    close_run(&run);
+    options.micro_batch_tokens = budget_of_pairs(&f, 2);
+    run_with(&run, &f, comm, &options);
+    cr_expect_gt(run.step.desk.plan.num_groups, 1);
+    for (int64_t g = 0; g < run.step.desk.plan.num_groups; ++g)
+        cr_expect_eq(run.step.desk.plan.groups[g].num_batches, 1, "a block that fits takes one pass");
+    close_run(&run);
+    options.block_rows = NUM_PAIRS;
+    run_with(&run, &f, comm, &options);
+    cr_expect_eq(run.step.desk.plan.num_groups, 1);
+    cr_expect_gt(run.step.desk.plan.groups[0].num_batches, 1);
+    close_run(&run);
+    options.kind = RPO_LOSS_DPO; /* rows that are not contrasted need not wait for each other */
+    run_with(&run, &f, comm, &options);
+    cr_expect_gt(run.step.desk.plan.num_groups, 1);
+    close_run(&run);
     rpo_comm_close(comm);
     close_fixture(&f);
 }
@@ -194,13 +179,12 @@ Test(step, repeats_bit_for_bit) {
     open_fixture(&f, NULL);
     rpo_comm *comm = NULL;
     must(rpo_comm_open(&comm));
-    rank_run first, second;
-    open_run(&first, &f, comm, RPO_LOSS_RPO_PAIRED, 4, 300);
-    open_run(&second, &f, comm, RPO_LOSS_RPO_PAIRED, 4, 300);
-    run_step(&first);
-    run_step(&second);
+    step_run first, second;
+    const run_options options = options_of(RPO_LOSS_RPO_PAIRED, 4, 300);
+    run_with(&first, &f, comm, &options);
+    run_with(&second, &f, comm, &options);
     run_step(&second); /* in memory that was used before */
-    cr_expect_eq(memcmp(&first.figures, &second.figures, sizeof first.figures), 0);
+    cr_expect_eq(memcmp(&first.result.figures, &second.result.figures, sizeof first.result.figures), 0);
     cr_expect_eq(memcmp(first.gradients, second.gradients, (size_t)first.count * sizeof(float)), 0);
     close_run(&first);
     close_run(&second);
@@ -209,15 +193,16 @@ Test(step, repeats_bit_for_bit) {
 }
 
 /* Loss after a step of `distance` along `direction` from the weights `start`. */
-static double loss_along(rank_run *run, const float *start, const double *direction, double distance) {
-    int64_t count = 0;
-    float *weights = rpo_model_weights(run->model, &count);
-    for (int64_t i = 0; i < count; ++i)
-        weights[i] = (float)((double)start[i] + distance * direction[i]);
+static double loss_along(step_run *run, const float *start, const double *direction, double distance) {
+    float *moved = rpo_alloc_array((size_t)run->count, sizeof *moved);
+    for (int64_t i = 0; i < run->count; ++i)
+        moved[i] = (float)((double)start[i] + distance * direction[i]);
+    must(rpo_device_write(run->context, run->memory->weights, moved, 0, run->count));
     rpo_figures figures;
     int64_t tokens = 0;
-    must(rpo_evaluate(&figures, &tokens, &run->objective, NULL));
-    memcpy(weights, start, (size_t)count * sizeof *weights);
+    must(rpo_evaluate(&figures, &tokens, &run->objective, NULL, NULL));
+    must(rpo_device_write(run->context, run->memory->weights, start, 0, run->count));
+    rpo_free(moved);
     return figures.loss;
 }
 
@@ -229,21 +214,19 @@ Test(step, gradients_are_those_of_the_loss) {
     for (int64_t i = 0; i < f.rows; ++i)
         f.order[i] = i; /* an evaluation has its blocks in file order */
     for (int kind = 0; kind < RPO_LOSS_KIND_COUNT; ++kind) {
-        rank_run run;
-        open_run(&run, &f, comm, (rpo_loss_kind)kind, 4, 200);
-        run_step(&run);
-        float *start = rpo_alloc_array((size_t)run.count, sizeof *start);
+        step_run run;
+        const run_options options = options_of((rpo_loss_kind)kind, 4, 200);
+        run_with(&run, &f, comm, &options);
+        cr_assert_eq(run.count, rpo_model_tensors(run.model)->weights);
+        float *start = read_weights(&run);
         double *direction = rpo_alloc_array((size_t)run.count, sizeof *direction);
-        int64_t count = 0;
-        const float *weights = rpo_model_weights(run.model, &count);
-        memcpy(start, weights, (size_t)count * sizeof *start);
         /* Along the gradient itself, where the change is largest, tilted by something random. */
         double norm = 0, slope = 0;
-        for (int64_t i = 0; i < count; ++i)
+        for (int64_t i = 0; i < run.count; ++i)
             norm += pow((double)run.gradients[i], 2);
         norm = sqrt(norm);
-        for (int64_t i = 0; i < count; ++i) {
-            const bool used = run.gradients[i] != 0.0f; /* padding between parameters stays 0 */
+        for (int64_t i = 0; i < run.count; ++i) {
+            const bool used = run.gradients[i] != 0.0f; /* padding between tensors stays 0 */
             direction[i] =
                 (double)run.gradients[i] / norm + (used ? 1e-3 * rpo_random_normal(3, 0, (uint64_t)i) : 0);
             slope += direction[i] * (double)run.gradients[i];
@@ -333,19 +316,22 @@ Test(step, does_not_depend_on_the_number_of_ranks) {
     open_fixture(&f, NULL);
     rpo_comm *alone = NULL;
     must(rpo_comm_open(&alone));
-    static const rpo_loss_kind kinds[] = {RPO_LOSS_RPO_PAIRED, RPO_LOSS_KTO_SIMPLE, RPO_LOSS_SFT};
+    static const rpo_loss_kind kinds[] = {RPO_LOSS_RPO_PAIRED, RPO_LOSS_DPO, RPO_LOSS_KTO_SIMPLE,
+                                          RPO_LOSS_SFT};
     for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; ++k)
         for (int size = 2; size <= 3; ++size) {
-            rank_run whole, ranks[3];
-            open_run(&whole, &f, alone, kinds[k], NUM_PAIRS, 1 << 20);
-            run_step(&whole);
+            step_run whole, ranks[3];
+            run_options options = options_of(kinds[k], NUM_PAIRS, 1 << 20);
+            options.optimizer = true;
+            run_with(&whole, &f, alone, &options);
             meeting all;
             pthread_t threads[3];
             rpo_comm comms[3];
             pthread_barrier_init(&all.barrier, NULL, (unsigned)size);
+            options.micro_batch_tokens = 150;
             for (int rank = 0; rank < size; ++rank) {
                 comms[rank] = (rpo_comm){&thread_ops, rank, size, &all};
-                open_run(&ranks[rank], &f, &comms[rank], kinds[k], NUM_PAIRS, 150);
+                open_run(&ranks[rank], &f, &comms[rank], &options, 1);
             }
             for (int rank = 0; rank < size; ++rank)
                 cr_assert_eq(pthread_create(&threads[rank], NULL, run_rank, &ranks[rank]), 0);
@@ -355,11 +341,16 @@ Test(step, does_not_depend_on_the_number_of_ranks) {
                 char what[64];
                 snprintf(what, sizeof what, "rank %d of %d", rank, size);
                 expect_same(&ranks[rank], &whole, what);
-                cr_expect_eq(memcmp(&ranks[rank].figures, &ranks[0].figures, sizeof(rpo_figures)), 0, "%s",
-                             what);
+                cr_expect_eq(
+                    memcmp(&ranks[rank].result.figures, &ranks[0].result.figures, sizeof(rpo_figures)), 0,
+                    "%s", what);
                 cr_expect_eq(
                     memcmp(ranks[rank].gradients, ranks[0].gradients, (size_t)whole.count * sizeof(float)), 0,
                     "%s", what);
+                float *weights = read_weights(&ranks[rank]), *first = read_weights(&ranks[0]);
+                cr_expect_eq(memcmp(weights, first, (size_t)whole.count * sizeof(float)), 0, "%s", what);
+                rpo_free(first);
+                rpo_free(weights);
             }
             for (int rank = 0; rank < size; ++rank)
                 close_run(&ranks[rank]);
@@ -370,27 +361,81 @@ Test(step, does_not_depend_on_the_number_of_ranks) {
     close_fixture(&f);
 }
 
-Test(step, a_loss_that_is_not_finite_leaves_no_gradient) {
+/* ---- what a step must not do ---- */
+
+/* A weight of every norm: every token passes through them. */
+static void spoil_norms(step_run *run) {
+    const rpo_tensor_table *tensors = rpo_model_tensors(run->model);
+    const float bad = NAN;
+    for (size_t i = 0; i < tensors->count; ++i)
+        if (tensors->items[i].role == RPO_TENSOR_NORM)
+            must(rpo_device_write(run->context, run->memory->weights, &bad, tensors->items[i].offset, 1));
+}
+
+Test(step, a_loss_that_is_not_finite_leaves_weights_and_moments) {
     fixture f;
     open_fixture(&f, NULL);
     rpo_comm *comm = NULL;
     must(rpo_comm_open(&comm));
-    for (int64_t budget = 100; budget <= 100000; budget *= 1000) {
-        rank_run run;
-        open_run(&run, &f, comm, RPO_LOSS_RPO_PAIRED, 4, budget);
-        int64_t count = 0;
-        float *weights = rpo_model_weights(run.model, &count);
-        size_t num_parameters = 0;
-        const rpo_parameter *parameters = rpo_model_parameters(run.model, &num_parameters);
-        for (size_t p = 0; p < num_parameters; ++p)
-            if (parameters[p].shape[1] == 0) /* the norms: every token passes through them */
-                weights[parameters[p].offset] = NAN;
-        run_step(&run);
-        cr_expect(!isfinite(run.figures.loss));
-        for (int64_t i = 0; i < run.count; ++i)
-            cr_assert_eq(run.gradients[i], 0.0f);
-        close_run(&run);
-    }
+    static const rpo_loss_kind kinds[] = {RPO_LOSS_RPO_PAIRED, RPO_LOSS_DPO, RPO_LOSS_SFT};
+    for (size_t k = 0; k < 3; ++k)
+        for (int64_t budget = 100; budget <= 100000; budget *= 1000) {
+            step_run run;
+            run_options options = options_of(kinds[k], 4, budget);
+            options.optimizer = true;
+            options.settings = (rpo_optimizer_settings){RPO_OPTIMIZER_ADAMW, 0.1, 1.0};
+            open_run(&run, &f, comm, &options, 1);
+            run_step(&run); /* a good one, so that there are moments */
+            cr_expect(run.result.updated && run.result.updates == 1);
+            spoil_norms(&run);
+            float *before = read_weights(&run);
+            float *moments[2][2];
+            for (int m = 0; m < 2; ++m)
+                for (int when = 0; when < 2; ++when)
+                    moments[m][when] = rpo_alloc_array((size_t)run.count, sizeof(float));
+            for (int m = 0; m < 2; ++m)
+                must(rpo_device_read(run.context, moments[m][0], run.memory->moments[m], 0, run.count));
+            run_step(&run);
+            cr_expect(!isfinite(run.result.figures.loss));
+            cr_expect_eq(run.result.skip, kinds[k] == RPO_LOSS_SFT ? RPO_SKIP_GRADIENT : RPO_SKIP_LOSS);
+            cr_expect(!run.result.updated && run.result.updates == 1);
+            float *after = read_weights(&run);
+            cr_expect_eq(memcmp(before, after, (size_t)run.count * sizeof(float)), 0);
+            for (int m = 0; m < 2; ++m) {
+                must(rpo_device_read(run.context, moments[m][1], run.memory->moments[m], 0, run.count));
+                cr_expect_eq(memcmp(moments[m][0], moments[m][1], (size_t)run.count * sizeof(float)), 0);
+                rpo_free(moments[m][0]);
+                rpo_free(moments[m][1]);
+            }
+            rpo_free(after);
+            rpo_free(before);
+            close_run(&run);
+        }
+    rpo_comm_close(comm);
+    close_fixture(&f);
+}
+
+Test(step, blocks_without_a_class_teach_nothing) {
+    fixture f;
+    open_fixture(&f, "111111");
+    rpo_comm *comm = NULL;
+    must(rpo_comm_open(&comm));
+    step_run run;
+    run_options options = options_of(RPO_LOSS_RPO_UNPAIRED, 2, 1000);
+    options.optimizer = true;
+    open_run(&run, &f, comm, &options, 1);
+    float *before = read_weights(&run);
+    run_step(&run);
+    cr_expect_eq(run.result.figures.loss, 0.0);
+    cr_expect_eq(run.result.figures.empty_blocks, 3);
+    cr_expect(!run.result.updated && run.result.skip == RPO_SKIP_NOTHING && run.result.updates == 0);
+    float *after = read_weights(&run);
+    cr_expect_eq(memcmp(before, after, (size_t)run.count * sizeof(float)), 0);
+    for (int64_t i = 0; i < run.count; ++i)
+        cr_assert_eq(run.gradients[i], 0.0f);
+    rpo_free(after);
+    rpo_free(before);
+    close_run(&run);
     rpo_comm_close(comm);
     close_fixture(&f);
 }
