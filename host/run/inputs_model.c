@@ -71,7 +71,9 @@ rpo_objective rpo_inputs_scoring(const rpo_inputs *inputs, rpo_model *model, con
         .prefix_sharing = inputs->config->train.prefix_sharing,
         .scores_only = true,
     };
-    scoring.rows_at_once = rpo_objective_rows_of_pass(&scoring);
+    const bool follows_steps = dataset == inputs->train && inputs->trainable != NULL;
+    scoring.rows_at_once =
+        follows_steps ? rpo_inputs_rows_a_step(inputs) : rpo_objective_rows_of_pass(&scoring);
     return scoring;
 }
 

@@ -135,40 +135,24 @@ static rpo_status open_folder(training *run, bool resume) {
 
 /* ---- the reference ---- */
 
-/* Marks the records of steps [first, end): of one epoch, in its order. */
-static void mark_visited(const training *run, bool *visited, const int64_t *order, int64_t epoch,
-                         int64_t first) {
-    const rpo_schedule *schedule = &run->schedule;
-    const int64_t end = (epoch + 1) * schedule->steps_an_epoch;
-    for (int64_t step = first; step < end && step < schedule->steps; ++step) {
-        const rpo_schedule_place place = rpo_schedule_at(schedule, step);
-        for (int64_t i = 0; i < place.count; ++i)
-            visited[run->inputs.trainable[order[place.position + i]]] = true;
-    }
-}
-
-/* The training records that the rest of the run will see, ascending: a whole epoch sees all of them, the last one and a
- * run of fewer steps only some. */
+/*
+ * The training records that the run will see, step after step: a whole epoch sees all of them, a run of fewer steps only
+ * some. Steps are the batches of the reference pass, so that its bits depend neither on the number of steps nor on
+ * interruptions.
+ */
 static rpo_status list_visited(const training *run, int64_t **records, int64_t *count) {
-    const rpo_inputs *inputs = &run->inputs;
-    const int64_t size = rpo_dataset_size(inputs->train), an_epoch = run->schedule.steps_an_epoch;
-    bool *visited = rpo_calloc_array((size_t)size, sizeof *visited);
-    int64_t *order = rpo_alloc_array((size_t)inputs->num_trainable, sizeof *order);
-    *records = rpo_alloc_array((size_t)size, sizeof **records);
+    const rpo_schedule *schedule = &run->schedule;
+    const int64_t trainable = run->inputs.num_trainable;
     *count = 0;
-    const bool there = visited != NULL && order != NULL && *records != NULL;
-    for (int64_t step = 0; there && step < run->schedule.steps; step += an_epoch) {
-        rpo_dataset_shuffle(order, inputs->num_trainable, run->config->run.seed, step / an_epoch);
-        mark_visited(run, visited, order, step / an_epoch, step);
-        if (run->schedule.steps >= an_epoch)
-            break; /* a whole epoch has them all */
-    }
-    for (int64_t i = 0; there && i < size; ++i)
-        if (visited[i])
-            (*records)[(*count)++] = i;
-    rpo_free(order);
-    rpo_free(visited);
-    return there ? RPO_OK : RPO_ERROR_OUT_OF_MEMORY;
+    *records = rpo_alloc_array((size_t)trainable, sizeof **records);
+    if (*records == NULL)
+        return RPO_ERROR_OUT_OF_MEMORY;
+    rpo_dataset_shuffle(*records, trainable, run->config->run.seed, 0);
+    for (int64_t i = 0; i < trainable; ++i)
+        (*records)[i] = run->inputs.trainable[(*records)[i]];
+    for (int64_t step = 0; step < schedule->steps && step < schedule->steps_an_epoch; ++step)
+        *count += rpo_schedule_at(schedule, step).count;
+    return RPO_OK;
 }
 
 static rpo_status score_datasets(training *run, const int64_t *records, int64_t count,
@@ -188,6 +172,20 @@ static rpo_status score_datasets(training *run, const int64_t *records, int64_t 
     return rpo_reference_scores(&run->eval_reference, eval, &reference, NULL, 0);
 }
 
+static void say_reference(const training *run, int64_t computed, int64_t cached) {
+    const char *name = run->frozen.model != NULL ? run->config->reference.path : "the policy as it starts";
+    char some[RPO_FIGURE_SIZE], others[RPO_FIGURE_SIZE];
+    rpo_figure_count(some, computed);
+    rpo_figure_count(others, cached);
+    if (computed == 0)
+        rpo_metrics_say(run->metrics, "reference  %s, log-probs from the cache (%s records)", name, others);
+    else if (cached == 0)
+        rpo_metrics_say(run->metrics, "reference  %s, log-probs computed (%s records)", name, some);
+    else
+        rpo_metrics_say(run->metrics, "reference  %s, log-probs of %s records from the cache, of %s computed",
+                        name, others, some);
+}
+
 /* Both datasets under the frozen model. The policy still is as it started: no second model is needed for that. */
 static rpo_status score_reference(training *run) {
     rpo_reference_report train = {0}, eval = {0};
@@ -199,11 +197,7 @@ static rpo_status score_reference(training *run) {
         status = score_datasets(run, records, count, &train, &eval);
     rpo_free(records);
     RPO_TRY(status);
-    char computed[RPO_FIGURE_SIZE], cached[RPO_FIGURE_SIZE];
-    rpo_metrics_say(run->metrics, "reference  %s, log-probs of %s records computed, of %s from the cache",
-                    run->frozen.model != NULL ? run->config->reference.path : "the policy as it starts",
-                    rpo_figure_count(computed, train.computed + eval.computed),
-                    rpo_figure_count(cached, train.from_cache + eval.from_cache));
+    say_reference(run, train.computed + eval.computed, train.from_cache + eval.from_cache);
     rpo_frozen_model_free(&run->frozen);
     return RPO_OK;
 }

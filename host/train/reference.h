@@ -21,12 +21,13 @@ typedef struct rpo_reference_report {
 } rpo_reference_report;
 
 /*
- * Log-probs of both sides of `count` records (ascending; NULL: all of the dataset). `scores` is created here; what it
- * holds of other records is unspecified.
+ * Log-probs of both sides of `count` records, in batches of scoring.rows_at_once as they come (NULL: all of the dataset, in
+ * its order). `scores` is created here; what it holds of other records is unspecified.
  *
  * The cache, CACHE/reference-HASH.bin, is named after model and data. It may hold a part of the records: what is missing
  * is computed and added, in parts, so that an interrupted pass goes on where it was. Parts are always the same batches of
- * the same list, so the values do not depend on interruptions. A file that is damaged, or a random sample of which
+ * the same list, so the values do not depend on interruptions; from a run that made other batches they may differ by
+ * rounding. A file that is damaged, or a random sample of which
  * computes to other values, is replaced with a warning.
  */
 rpo_status rpo_reference_scores(rpo_scores *scores, rpo_reference_report *report,

@@ -154,7 +154,7 @@ cmp run-rpo-paired/final/model.safetensors damaged/final/model.safetensors || fa
 expect_in "log-probs computed" run-rpo-paired/log.txt
 expect_in "log-probs from the cache" damaged/log.txt
 cp -r run-rpo-paired uncached
-rm -r uncached/cache uncached/checkpoints/step-12
+rm -r "$RPO_CACHE" uncached/cache uncached/checkpoints/step-12
 expect_code 0 log "$rpo" train config.json --set run.dir=uncached --resume
 expect_in "log-probs computed" log
 [ "$(rows run-rpo-paired/metrics.jsonl)" = "$(rows uncached/metrics.jsonl)" ] || fail "a rebuilt reference differs"

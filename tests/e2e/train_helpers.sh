@@ -4,6 +4,7 @@ rpo="$RPO_BUILD/bin/rpo"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+export RPO_CACHE=$work/shared-cache # nobody else's, and gone with the test
 export OMP_WAIT_POLICY=passive # threads that wait must not starve those that work on a busy machine
 
 fail() {

@@ -97,7 +97,7 @@ class Bench:
 
     def train(self, folder, arguments, fault=None, trace=None, steps=STEPS):
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RPO_FAULT")}
-        environment.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive")
+        environment.update(OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive", RPO_CACHE="shared-cache")
         if fault is not None:
             environment.update(LD_PRELOAD=self.library, RPO_FAULT=fault)
         if trace is not None:
@@ -252,7 +252,7 @@ def check_lock_comes_first(bench):
     """A start that looked at an empty folder, and got its lock when another run was over, must not begin anew."""
     folder, trace = bench.new_folder("two-runs"), os.path.join(bench.scratch, "lock.trace")
     flock = next(fault for _, fault, call in bench.list_trials("fresh") if call == "flock").split(":")[1]
-    environment = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive", LD_PRELOAD=bench.library,
+    environment = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="passive", RPO_CACHE="shared-cache", LD_PRELOAD=bench.library,
                        RPO_FAULT=f"io:{flock}:stop", RPO_FAULT_TRACE=trace)
     late = subprocess.Popen([bench.rpo, "train", "config.json", "--set", "run.seed=7"], cwd=folder, env=environment,
                             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
