@@ -6,6 +6,10 @@
 
 static const char *const tokenizers[] = {
     [RPO_TOKENIZER_AUTO] = "auto", [RPO_TOKENIZER_BYTES] = "bytes", NULL};
+static const char *optimizer_name(int index) {
+    return index < RPO_OPTIMIZER_KINDS ? rpo_optimizer_kind_name((rpo_optimizer_kind)index) : NULL;
+}
+
 static const char *loss_kind_name(int index) {
     return index < RPO_LOSS_KIND_COUNT ? rpo_loss_kind_name((rpo_loss_kind)index) : NULL;
 }
@@ -23,8 +27,6 @@ static const char *const embedding_kinds[] = {
     [RPO_EMBEDDING_HASHED] = "hashed", [RPO_EMBEDDING_FILE] = "file", NULL};
 static const char *const weight_scales[] = {
     [RPO_WEIGHT_SCALE_NONE] = "none", [RPO_WEIGHT_SCALE_BLOCK] = "block", NULL};
-static const char *const optimizers[] = {
-    [RPO_OPTIMIZER_RMSPROP] = "rmsprop", [RPO_OPTIMIZER_ADAMW] = "adamw", NULL};
 static const char *const prefix_sharings[] = {
     [RPO_PREFIX_SHARING_AUTO] = "auto", [RPO_PREFIX_SHARING_OFF] = "off", NULL};
 static const char *const devices[] = {
@@ -210,7 +212,7 @@ static const rpo_config_key keys[] = {
      .type = RPO_KEY_CHOICE,
      .offset = AT(train.optimizer),
      .initial = RPO_OPTIMIZER_RMSPROP,
-     .choices = optimizers,
+     .choice_name = optimizer_name,
      .meaning = "the update rule"},
     {.name = "train.warmup_steps",
      .type = RPO_KEY_INT64,

@@ -7,6 +7,7 @@
 
 #include "core/files_internal.h"
 #include "core/float16.h"
+#include "core/signals.h"
 #include "host/formats/safetensors_internal.h"
 
 static rpo_status open_folder(rpo_safetensors *file, const char *folder) {
@@ -136,8 +137,10 @@ rpo_status rpo_safetensors_read_pieces(const rpo_safetensors *file, const rpo_te
     rpo_status status = bytes != NULL && values != NULL ? RPO_OK : RPO_ERROR_OUT_OF_MEMORY;
     for (int64_t first = 0; first < info->count && status == RPO_OK; first += PIECE) {
         const int64_t count = info->count - first < PIECE ? info->count - first : PIECE;
-        status = read_bytes(shard, info, info->begin + (uint64_t)first * element_size, bytes,
-                            (size_t)count * element_size);
+        status = rpo_signals_check();
+        if (status == RPO_OK)
+            status = read_bytes(shard, info, info->begin + (uint64_t)first * element_size, bytes,
+                                (size_t)count * element_size);
         if (status != RPO_OK)
             break;
         decode(values, bytes, (size_t)count, kind);

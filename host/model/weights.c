@@ -4,7 +4,7 @@
  */
 #include "host/model/weights.h"
 
-#include "host/formats/safetensors.h"
+#include "core/signals.h"
 #include "host/model/model_internal.h"
 
 enum { PIECE = 1 << 20 }; /* elements: 4 MiB */
@@ -32,8 +32,10 @@ rpo_status rpo_model_initialise(rpo_model *model, uint64_t seed) {
         for (int64_t at = 0; at < tensor->count && status == RPO_OK; at += PIECE) {
             const int64_t count = tensor->count - at < PIECE ? tensor->count - at : PIECE;
             draw(piece, model, tensor, stream, seed, at, count);
-            status =
-                rpo_device_write(model->context, model->memory->weights, piece, tensor->offset + at, count);
+            status = rpo_signals_check();
+            if (status == RPO_OK)
+                status = rpo_device_write(model->context, model->memory->weights, piece, tensor->offset + at,
+                                          count);
         }
     }
     rpo_free(piece);

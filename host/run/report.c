@@ -84,8 +84,8 @@ void rpo_report_opening(rpo_metrics *metrics, const rpo_inputs *inputs, const rp
     rpo_metrics_say(metrics, "schedule   %s steps of %lld %s, %s, learning rate %g after %lld warm-up steps",
                     rpo_figure_count(steps, schedule->steps), (long long)schedule->records_a_step,
                     rpo_dataset_is_paired(inputs->train) ? "pairs" : "records",
-                    config->train.optimizer == RPO_OPTIMIZER_ADAMW ? "adamw" : "rmsprop",
-                    config->train.learning_rate, (long long)config->train.warmup_steps);
+                    rpo_optimizer_kind_name(config->train.optimizer), config->train.learning_rate,
+                    (long long)config->train.warmup_steps);
 }
 
 void rpo_report_eval_opening(rpo_metrics *metrics, const rpo_inputs *inputs) {
