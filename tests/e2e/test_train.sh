@@ -207,7 +207,7 @@ expect_in "reference  run-sft/final" log
 
 # ---- a run that goes wrong: one word, once, for each sign of it ----
 expect_code 0 log "$rpo" train config.json --set loss.kind=dpo --set run.dir=forgets --set train.max_steps=60 \
-    --set train.optimizer=rmsprop --set train.learning_rate=0.1
+    --set train.optimizer=rmsprop --set train.learning_rate=1
 [ "$(grep -c "warning: step [0-9]*: .*, chosen responses have lost [0-9.]* nats a token since the start" log)" = 1 ] ||
     fail "chosen responses are forgotten: $(cat log)"
 expect_in "(chosen responses became less likely, rejected ones even less:" log
