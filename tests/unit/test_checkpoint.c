@@ -325,7 +325,7 @@ Test(checkpoint, a_shortened_list_is_damage) {
 /* A name longer than any file's is damage of the list, not a failure to look: older checkpoints are still found. */
 Test(checkpoint, a_list_with_an_endless_name_is_damage) {
     fixture f;
-    open_fixture(&f, "adamw");
+    open_fixture(&f, RPO_OPTIMIZER_ADAMW);
     save_step(&f, 1, 3);
     save_step(&f, 2, 3);
     char path[256], line[400];
