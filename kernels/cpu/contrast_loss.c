@@ -12,7 +12,7 @@
 #include "kernels/cpu/contrast.h"
 
 /* A block up to this many pairs is too little work for several threads, */
-static const int64_t small_block_pairs = 64 * 64;
+static const int64_t small_block_pairs = INT64_C(64) * 64;
 /* and with this many columns at most its memory a thread stays small. */
 static const int64_t shared_out_columns = 4096;
 
