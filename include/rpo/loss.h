@@ -146,9 +146,11 @@ RPO_API rpo_status rpo_contrast_loss_workspace_size(rpo_context *context, size_t
  * 0, its rewards what they are (sft needs chosen rows only). With no block that contributes the loss is 0.
  * Non-finite input gives a non-finite loss, never a crash; a zero-norm embedding has similarity 0.
  * Errors: INVALID_ARGUMENT (a NULL that is needed, m != n for a paired kind, an option out of its range),
- * UNSUPPORTED (embedding_dtype), WORKSPACE. Bounds that break their contract (not from 0 to m, decreasing, a block
- * longer than max_block_*, m_b != n_b for a paired kind) are INVALID_ARGUMENT on the CPU; an accelerator, which
- * cannot look at them without waiting, reads nothing outside the arrays and gives a NaN loss instead.
+ * UNSUPPORTED (embedding_dtype; on an accelerator, for kinds over all pairs, several blocks in one call with more
+ * than 512 rows a side or embeddings too long for its shared memory), WORKSPACE. Bounds that break their contract
+ * (not from 0 to m, decreasing, a block longer than max_block_*, m_b != n_b for a paired kind) are INVALID_ARGUMENT
+ * on the CPU; an accelerator, which cannot look at them without waiting, reads nothing outside the arrays and gives
+ * a NaN loss instead.
  */
 RPO_API rpo_status rpo_contrast_loss(rpo_context *context, const rpo_contrast_outputs *outputs,
                                      const rpo_contrast_inputs *inputs, const rpo_loss_options *options,

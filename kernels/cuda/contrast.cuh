@@ -23,6 +23,8 @@ struct contrast_constants {
     float on_diagonal, off_diagonal; /* c_ij / shared_coefficient */
     float inverse_tau;               /* 1 / tau, kept finite */
     float weight_scale;
+    float diagonal_weight;
+    bool diagonal, block_scale;
 };
 
 /* 1 / tau overflows for the smallest tau. With the largest float instead, (cos - max) / tau is still 0 for the
@@ -31,18 +33,27 @@ inline float contrast_inverse_tau(float tau) {
     return tau > 0.0f ? fminf(1.0f / tau, FLT_MAX) : 0.0f;
 }
 
+/* The same for a block of n columns. */
+__host__ __device__ inline contrast_constants contrast_constants_for(contrast_constants constants,
+                                                                     int64_t columns) {
+    const double n = static_cast<double>(columns), d = static_cast<double>(constants.diagonal_weight);
+    const bool diagonal = constants.diagonal, single = diagonal && columns == 1;
+    constants.shared_coefficient = diagonal ? 1.0 : 1.0 / n;
+    constants.on_diagonal = diagonal && !single ? constants.diagonal_weight : 1.0f;
+    constants.off_diagonal = !diagonal ? 1.0f : single ? 0.0f : static_cast<float>((1.0 - d) / (n - 1.0));
+    constants.weight_scale = constants.block_scale ? static_cast<float>(n) : 1.0f;
+    return constants;
+}
+
 inline contrast_constants contrast_constants_of(const rpo_contrast_inputs *inputs,
                                                 const rpo_loss_options *options) {
     contrast_constants constants = {};
-    const double n = static_cast<double>(inputs->n), d = static_cast<double>(options->diagonal_weight);
-    const bool diagonal = options->kind == RPO_LOSS_RPO_DIAGONAL, single = diagonal && inputs->n == 1;
     constants.beta = static_cast<double>(options->beta);
-    constants.shared_coefficient = diagonal ? 1.0 : 1.0 / n;
-    constants.on_diagonal = diagonal && !single ? options->diagonal_weight : 1.0f;
-    constants.off_diagonal = !diagonal ? 1.0f : single ? 0.0f : static_cast<float>((1.0 - d) / (n - 1.0));
     constants.inverse_tau = contrast_inverse_tau(options->tau);
-    constants.weight_scale = options->weight_scale == RPO_WEIGHT_SCALE_BLOCK ? static_cast<float>(n) : 1.0f;
-    return constants;
+    constants.diagonal_weight = options->diagonal_weight;
+    constants.diagonal = options->kind == RPO_LOSS_RPO_DIAGONAL;
+    constants.block_scale = options->weight_scale == RPO_WEIGHT_SCALE_BLOCK;
+    return contrast_constants_for(constants, inputs->n);
 }
 
 /* ---- log-ratios and rewards ---- */
@@ -92,11 +103,10 @@ __device__ __forceinline__ bool contrast_write_rewards(const rpo_contrast_output
     return margin > 0.0;
 }
 
-__device__ __forceinline__ void contrast_write_accuracy(const rpo_contrast_outputs &outputs,
-                                                        const rpo_contrast_inputs &inputs, double correct) {
-    const int64_t pairs = inputs.m < inputs.n ? inputs.m : inputs.n;
+__device__ __forceinline__ void contrast_write_accuracy(const rpo_contrast_outputs &outputs, double correct,
+                                                        double pairs) {
     if (outputs.accuracy != NULL)
-        *outputs.accuracy = pairs == 0 ? 0.0f : static_cast<float>(correct / static_cast<double>(pairs));
+        *outputs.accuracy = pairs == 0.0 ? 0.0f : static_cast<float>(correct / pairs);
 }
 
 /* ---- the arithmetic of one pair ---- */
@@ -147,24 +157,26 @@ rpo_status rpo_cuda_inverse_norms(rpo_context *context, float *inverse_chosen, f
                                   const void *chosen, const void *rejected, int64_t m, int64_t n, int64_t dim,
                                   rpo_dtype dtype);
 
-/* One launch for m, n up to some hundred; contrast_small.cu. */
+/* Blocks of some hundred rows and columns, all in one launch beside that of contrast_blocks.cu; contrast_small.cu. */
 bool rpo_cuda_contrast_is_small(rpo_context *context, const rpo_contrast_inputs *inputs,
                                 const rpo_loss_options *options);
-size_t rpo_cuda_contrast_small_workspace(const rpo_contrast_inputs *inputs);
+size_t rpo_cuda_contrast_small_workspace(const rpo_contrast_inputs *inputs, const rpo_loss_options *options);
 rpo_status rpo_cuda_contrast_small(rpo_context *context, const rpo_contrast_outputs *outputs,
                                    const rpo_contrast_inputs *inputs, const rpo_loss_options *options,
                                    void *workspace);
 
-/* Any size; contrast_tiled.cu. */
+/* One block of any size; contrast_tiled.cu. */
 size_t rpo_cuda_contrast_tiled_workspace(rpo_context *context, const rpo_contrast_inputs *inputs,
                                          const rpo_loss_options *options);
 rpo_status rpo_cuda_contrast_tiled(rpo_context *context, const rpo_contrast_outputs *outputs,
                                    const rpo_contrast_inputs *inputs, const rpo_loss_options *options,
                                    void *workspace);
 
-/* Losses without a matrix, and empty sides (`empty`: loss and gradients are 0); contrast_baseline.cu. */
+/* Losses without a matrix, and calls in which no block contributes; contrast_baseline.cu. */
+size_t rpo_cuda_contrast_baseline_workspace(const rpo_contrast_inputs *inputs,
+                                            const rpo_loss_options *options);
 rpo_status rpo_cuda_contrast_baseline(rpo_context *context, const rpo_contrast_outputs *outputs,
                                       const rpo_contrast_inputs *inputs, const rpo_loss_options *options,
-                                      bool empty);
+                                      void *workspace);
 
 #endif

@@ -1,13 +1,15 @@
 /*
  * contrast_baseline.cu - the losses that read no pair but (i, i), or only the two vectors, and empty sides.
  *
- *   version 1  one block, O(m + n) work in double: sweeps over two vectors of a few kilobytes that stay in
+ *   version 2  as version 1, a thread block for every block of a call; the last, told by a ticket, adds them.
+ *   version 1  one thread block, O(m + n) work in double: sweeps over two vectors of a few kilobytes that stay in
  * L1, one launch whose cost is the launch. Sums have a fixed order: thread t takes every 1024th element, then
  * the block's tree. Not yet measured on a GPU.
  *
  * Equations: include/rpo/loss.h; the same steps as kernels/cpu/contrast_baseline.c.
  */
-#include "kernels/cuda/contrast.cuh"
+#include "kernels/api/loss_kinds.h"
+#include "kernels/cuda/contrast_blocks.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace {
@@ -16,8 +18,15 @@ constexpr int kThreads = 1024;
 
 struct baseline_options {
     rpo_loss_kind kind;
-    bool empty;
     double beta, epsilon;
+};
+
+/* A block that contributes. */
+struct baseline_block {
+    rpo_contrast_outputs outputs;
+    rpo_contrast_inputs inputs;
+    float *rejected_losses; /* kto-simple's row losses of the rejected side, or NULL */
+    double weight;
 };
 
 /* -log sigmoid(x) and sigmoid(-x) through the device's double functions: O(m) of them. */
@@ -46,11 +55,13 @@ __device__ double diagonal_term(const baseline_options &options, double s, doubl
     return (1.0 - epsilon) * loss + epsilon * flipped_loss;
 }
 
-/* Each of the functions below returns this thread's share of the sum of row losses. */
+/* Each of the functions below returns this thread's share of the mean of row losses; gradients are those of weight times
+ * it. */
 
-__device__ double diagonal_losses(const rpo_contrast_outputs &outputs, const rpo_contrast_inputs &inputs,
-                                  const baseline_options &options) {
-    const double share = 1.0 / static_cast<double>(inputs.m);
+__device__ double diagonal_losses(const baseline_block &block, const baseline_options &options) {
+    const rpo_contrast_inputs &inputs = block.inputs;
+    const rpo_contrast_outputs &outputs = block.outputs;
+    const double share = 1.0 / static_cast<double>(inputs.m), gradient = block.weight * share;
     double sum = 0.0;
     for (int64_t i = threadIdx.x; i < inputs.m; i += kThreads) {
         double derivative;
@@ -58,36 +69,26 @@ __device__ double diagonal_losses(const rpo_contrast_outputs &outputs, const rpo
             diagonal_term(options, contrast_chosen(inputs, i) - contrast_rejected(inputs, i), &derivative);
         sum += loss;
         contrast_store(outputs.row_losses, i, loss);
-        contrast_store(outputs.grad_chosen_logps, i, share * derivative);
-        contrast_store(outputs.grad_rejected_logps, i, -share * derivative);
+        contrast_store(outputs.grad_chosen_logps, i, gradient * derivative);
+        contrast_store(outputs.grad_rejected_logps, i, -gradient * derivative);
     }
     return share * sum;
 }
 
-__device__ double sft_losses(const rpo_contrast_outputs &outputs, const rpo_contrast_inputs &inputs) {
+__device__ double sft_losses(const baseline_block &block) {
+    const rpo_contrast_inputs &inputs = block.inputs;
+    const rpo_contrast_outputs &outputs = block.outputs;
     const double share = 1.0 / static_cast<double>(inputs.m);
     double sum = 0.0;
     for (int64_t i = threadIdx.x; i < inputs.m; i += kThreads) {
         const double loss = -contrast_finite_or_nan(static_cast<double>(inputs.policy_chosen_logps[i]));
         sum += loss;
         contrast_store(outputs.row_losses, i, loss);
-        contrast_store(outputs.grad_chosen_logps, i, -share);
+        contrast_store(outputs.grad_chosen_logps, i, -block.weight * share);
     }
     for (int64_t j = threadIdx.x; j < inputs.n; j += kThreads)
         contrast_store(outputs.grad_rejected_logps, j, 0.0);
     return share * sum;
-}
-
-__device__ double zero_losses(const rpo_contrast_outputs &outputs, const rpo_contrast_inputs &inputs,
-                              const baseline_options &options) {
-    const int64_t rows = options.kind == RPO_LOSS_KTO_SIMPLE ? inputs.m + inputs.n : inputs.m;
-    for (int64_t i = threadIdx.x; i < rows; i += kThreads)
-        contrast_store(outputs.row_losses, i, 0.0);
-    for (int64_t i = threadIdx.x; i < inputs.m; i += kThreads)
-        contrast_store(outputs.grad_chosen_logps, i, 0.0);
-    for (int64_t j = threadIdx.x; j < inputs.n; j += kThreads)
-        contrast_store(outputs.grad_rejected_logps, j, 0.0);
-    return 0.0;
 }
 
 /* max(x, 0), which a NaN passes through. */
@@ -109,10 +110,12 @@ __device__ double kto_term(double x, double *slope) {
  * score of the other unless the clamp holds. At a mean of exactly 0, where a run starts, the derivative of
  * the clamp is 1, as that of torch.clamp. Contains barriers.
  */
-__device__ double kto_losses(const rpo_contrast_outputs &outputs, const rpo_contrast_inputs &inputs,
-                             const baseline_options &options, double *scratch) {
+__device__ double kto_losses(const baseline_block &block, const baseline_options &options, double *scratch) {
+    const rpo_contrast_inputs &inputs = block.inputs;
+    const rpo_contrast_outputs &outputs = block.outputs;
     const int64_t m = inputs.m, n = inputs.n;
     const double beta = options.beta, share = 1.0 / (static_cast<double>(m) + static_cast<double>(n));
+    const double gradient = block.weight * share;
     double chosen_mean = 0.0, rejected_mean = 0.0;
     for (int64_t i = threadIdx.x; i < m; i += kThreads)
         chosen_mean += contrast_chosen(inputs, i);
@@ -133,7 +136,7 @@ __device__ double kto_losses(const rpo_contrast_outputs &outputs, const rpo_cont
         const double loss = kto_term(beta * (rejected_origin - contrast_rejected(inputs, j)), &slope);
         sum += loss;
         rejected_slopes += slope;
-        contrast_store(outputs.row_losses, m + j, loss);
+        contrast_store(block.rejected_losses, j, loss);
     }
     chosen_slopes = rpo_block_sum(chosen_slopes, scratch);
     rejected_slopes = rpo_block_sum(rejected_slopes, scratch);
@@ -142,55 +145,96 @@ __device__ double kto_losses(const rpo_contrast_outputs &outputs, const rpo_cont
     const double to_rejected = rejected_mean < 0.0 ? 0.0 : chosen_slopes / static_cast<double>(n);
     for (int64_t i = threadIdx.x; i < m; i += kThreads) {
         kto_term(beta * (contrast_chosen(inputs, i) - chosen_origin), &slope);
-        contrast_store(outputs.grad_chosen_logps, i, -share * beta * (slope + to_chosen));
+        contrast_store(outputs.grad_chosen_logps, i, -gradient * beta * (slope + to_chosen));
     }
     for (int64_t j = threadIdx.x; j < n; j += kThreads) {
         kto_term(beta * (rejected_origin - contrast_rejected(inputs, j)), &slope);
-        contrast_store(outputs.grad_rejected_logps, j, share * beta * (slope + to_rejected));
+        contrast_store(outputs.grad_rejected_logps, j, gradient * beta * (slope + to_rejected));
     }
     return share * sum;
 }
 
-/* One block; 32 doubles of shared memory; one to three sweeps over both vectors. */
+__device__ double block_losses(const baseline_block &block, const baseline_options &options,
+                               double *scratch) {
+    switch (options.kind) {
+    case RPO_LOSS_SFT:
+        return sft_losses(block);
+    case RPO_LOSS_KTO_SIMPLE:
+        return kto_losses(block, options, scratch);
+    default:
+        return diagonal_losses(block, options);
+    }
+}
+
+/* A thread block a block; 33 doubles of shared memory; one to three sweeps over both vectors. One block alone touches
+ * no memory but its inputs and outputs. */
 __global__ void __launch_bounds__(kThreads)
     contrast_baseline_kernel(rpo_contrast_outputs outputs, rpo_contrast_inputs inputs,
-                             baseline_options options) {
+                             baseline_options options, contrast_cut cut) {
     RPO_SHARED(double, scratch, kMaxWarps);
-    double loss;
-    if (options.empty)
-        loss = zero_losses(outputs, inputs, options);
-    else if (options.kind == RPO_LOSS_SFT)
-        loss = sft_losses(outputs, inputs);
-    else if (options.kind == RPO_LOSS_KTO_SIMPLE)
-        loss = kto_losses(outputs, inputs, options, scratch);
+    RPO_SHARED(unsigned, taken, 1);
+    const contrast_rows rows = contrast_rows_of(cut, blockIdx.x);
+    baseline_block block = {};
+    block.outputs = contrast_block_outputs(outputs, rows);
+    block.inputs = contrast_block_inputs<float>(inputs, rows); /* no embeddings are read */
+    block.rejected_losses = options.kind == RPO_LOSS_KTO_SIMPLE
+                                ? contrast_from(outputs.row_losses, inputs.m + rows.rejected)
+                                : NULL;
+    block.weight = rows.weight;
+    double loss = 0.0;
+    if (rows.contributes)
+        loss = block_losses(block, options, scratch);
     else
-        loss = diagonal_losses(outputs, inputs, options);
-
-    const int64_t longer = inputs.m > inputs.n ? inputs.m : inputs.n;
-    double correct = 0.0;
-    for (int64_t i = threadIdx.x; i < longer; i += kThreads)
-        correct += contrast_write_rewards(outputs, inputs, options.beta, i) ? 1.0 : 0.0;
-    loss = rpo_block_sum(loss, scratch);
-    correct = rpo_block_sum(correct, scratch);
-    if (threadIdx.x == 0) {
+        contrast_write_zeros(block.outputs, block.rejected_losses, rows);
+    loss = rpo_block_sum(loss, scratch) * rows.weight;
+    const double correct = contrast_block_rewards(block.outputs, block.inputs, options.beta, scratch);
+    if (cut.table == NULL) {
+        if (threadIdx.x != 0)
+            return; /* no barrier or collective follows on this way */
         *outputs.loss = static_cast<float>(loss);
-        contrast_write_accuracy(outputs, inputs, correct);
+        contrast_write_accuracy(outputs, correct, static_cast<double>(rows.m < rows.n ? rows.m : rows.n));
+        return;
     }
+    if (threadIdx.x == 0) {
+        cut.losses[blockIdx.x] = loss;
+        cut.correct[blockIdx.x] = correct;
+    }
+    if (contrast_is_last(cut.tickets + cut.num_blocks, static_cast<unsigned>(cut.num_blocks), taken))
+        contrast_write_totals(outputs, cut, scratch);
+}
+
+/* The cut, in memory only where there is more than one block. */
+contrast_cut lay_out(void *memory, const rpo_contrast_inputs *inputs, const rpo_loss_options *options,
+                     size_t *bytes) {
+    rpo_bump from = rpo_bump_from(memory);
+    const contrast_cut cut = contrast_cut_lay_out(&from, inputs, options);
+    *bytes = inputs->num_blocks > 1 ? rpo_bump_size(&from) : 0;
+    return cut;
 }
 
 } // namespace
 
+size_t rpo_cuda_contrast_baseline_workspace(const rpo_contrast_inputs *inputs,
+                                            const rpo_loss_options *options) {
+    size_t bytes = 0;
+    (void)lay_out(NULL, inputs, options, &bytes);
+    return bytes;
+}
+
 rpo_status rpo_cuda_contrast_baseline(rpo_context *context, const rpo_contrast_outputs *outputs,
                                       const rpo_contrast_inputs *inputs, const rpo_loss_options *options,
-                                      bool empty) {
+                                      void *workspace) {
+    size_t bytes = 0;
+    const contrast_cut cut = lay_out(inputs->num_blocks > 1 ? workspace : NULL, inputs, options, &bytes);
     baseline_options baseline = {};
     baseline.kind = options->kind;
-    baseline.empty = empty;
     baseline.beta = static_cast<double>(options->beta);
     baseline.epsilon = static_cast<double>(options->epsilon);
+    if (inputs->num_blocks > 1)
+        RPO_TRY(rpo_cuda_contrast_cut(context, &cut, inputs, options));
     rpo_launch_choice choice = {};
     choice.name = "contrast_baseline_kernel";
-    choice.grid = dim3(1);
+    choice.grid = dim3(static_cast<unsigned>(inputs->num_blocks));
     choice.block = dim3(kThreads);
-    return rpo_launch(context, choice, contrast_baseline_kernel, *outputs, *inputs, baseline);
+    return rpo_launch(context, choice, contrast_baseline_kernel, *outputs, *inputs, baseline, cut);
 }

@@ -1,6 +1,8 @@
 /*
- * contrast_small.cu - the RPO losses over up to 512 x 512 pairs in one launch.
+ * contrast_small.cu - the RPO losses over blocks of up to 512 x 512 pairs, all blocks in one launch.
  *
+ *   version 3  as version 2, for every block of a call: grid (block, group of 4 rows). A ticket a block tells who adds its
+ *              column sums, one more who adds the blocks.
  *   version 2  as version 1, but beyond 128 columns a lane takes four at a time: a row's part comes from shared
  *              memory once for 4 x 4 products, and norms are summed in float32 with a way out into double. At
  *              512 columns of 384 version 1 spends 25 k clocks of a block on shared memory and 12 k on
@@ -16,16 +18,16 @@
  * to small n. The alternatives: one block for everything does 1.6 M multiply-adds at 64 x 64 x 384 on one SM,
  * some 7 us at its peak; the tiled version needs five launches. Not yet measured on a GPU.
  *
- * The ticket is zeroed by a memset in front of the launch: workspaces arrive uninitialised, and a ticket kept
+ * The tickets are zeroed in front of the launch (contrast_blocks.cu): workspaces arrive uninitialised, and a ticket kept
  * elsewhere would tie together launches that may run at the same time (graphs on several streams).
  */
-#include "kernels/cuda/contrast.cuh"
+#include "kernels/cuda/contrast_blocks.cuh"
 #include "kernels/cuda/device/convert.cuh"
 #include "kernels/cuda/launch.cuh"
 
 namespace {
 
-constexpr int kRows = 4;
+constexpr int kRows = kGroupRows;
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / kWarpThreads;
 constexpr int kColumnLanes = 8;  /* lanes that share a column: 8 x 16 bytes are a cache line */
@@ -33,32 +35,33 @@ constexpr int kFewColumns = 128; /* up to here a lane takes one column at a time
 constexpr int kLargest = 512;    /* rows and columns */
 
 struct small_plan {
-    int blocks;
+    int64_t blocks, groups; /* thread blocks: of the call, and kRows of the rows of its largest */
     size_t shared_bytes;
 };
 
 struct small_workspace {
-    unsigned *ticket;     /* [1] */
-    double *block_losses; /* [blocks] */
-    float *column_sums;   /* [blocks][n] */
+    contrast_cut cut;
+    double *group_losses; /* [groups of all blocks] */
+    float *column_sums;   /* [groups of all blocks][max_block_n] */
     size_t bytes;
 };
 
 small_plan choose_small(const rpo_contrast_inputs *inputs, bool weighted) {
     small_plan plan = {};
-    plan.blocks = static_cast<int>((inputs->m + kRows - 1) / kRows);
+    plan.blocks = inputs->num_blocks;
+    plan.groups = (inputs->max_block_m + kRows - 1) / kRows;
     plan.shared_bytes =
-        weighted ? kRows * static_cast<size_t>(inputs->dim + inputs->n + 4) * sizeof(float) : 0;
+        weighted ? kRows * static_cast<size_t>(inputs->dim + inputs->max_block_n + 4) * sizeof(float) : 0;
     return plan;
 }
 
-small_workspace lay_out(void *memory, const rpo_contrast_inputs *inputs) {
+small_workspace lay_out(void *memory, const rpo_contrast_inputs *inputs, const rpo_loss_options *options) {
     small_workspace workspace = {};
-    const int64_t blocks = (inputs->m + kRows - 1) / kRows;
     rpo_bump from = rpo_bump_from(memory);
-    workspace.ticket = contrast_take<unsigned>(&from, 1);
-    workspace.block_losses = contrast_take<double>(&from, blocks);
-    workspace.column_sums = contrast_take<float>(&from, blocks * inputs->n);
+    const int64_t groups = inputs->m / kRows + inputs->num_blocks; /* or fewer */
+    workspace.cut = contrast_cut_lay_out(&from, inputs, options);
+    workspace.group_losses = contrast_take<double>(&from, groups);
+    workspace.column_sums = contrast_take<float>(&from, groups * inputs->max_block_n);
     workspace.bytes = rpo_bump_size(&from);
     return workspace;
 }
@@ -267,7 +270,7 @@ __device__ void add_pairs(float *warp_sums, float *column_sums, const float *cos
 /* Thread r writes row r's outputs and leaves its loss in row_losses. */
 __device__ void finish_rows(double *row_losses, const float *warp_sums, const rpo_contrast_outputs &outputs,
                             const rpo_contrast_inputs &inputs, const contrast_constants &constants,
-                            int64_t first_row) {
+                            double weight, int64_t first_row) {
     if (threadIdx.x >= kRows)
         return; /* no barrier or collective follows in here */
     const int r = static_cast<int>(threadIdx.x);
@@ -284,126 +287,152 @@ __device__ void finish_rows(double *row_losses, const float *warp_sums, const rp
         contrast_store(outputs.row_losses, row, loss);
         contrast_store(outputs.grad_chosen_logps, row,
                        -constants.beta / static_cast<double>(inputs.m) * constants.shared_coefficient *
-                           slope);
+                           slope * weight);
     }
 }
 
-/* True in the block that takes the last ticket; what all blocks wrote before is then visible to it. */
-__device__ bool is_last_block(unsigned *ticket, unsigned *taken) {
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        __threadfence();
-        *taken = gridDim.x == 1 ? 0 : atomicAdd(ticket, 1u);
-        __threadfence();
-    }
-    __syncthreads();
-    return *taken == gridDim.x - 1;
-}
-
-/* All partials, in the order of the blocks. */
-__device__ void finish_columns(const rpo_contrast_outputs &outputs, const rpo_contrast_inputs &inputs,
-                               const contrast_constants &constants, const double *block_losses,
-                               const float *column_sums) {
-    const int blocks = static_cast<int>(gridDim.x);
-    const double rows = static_cast<double>(inputs.m);
+/* All partials of a block, in the order of its groups; one thread leaves the block's weighted loss. */
+__device__ void finish_block(double *weighted_loss, const rpo_contrast_outputs &outputs,
+                             const rpo_contrast_inputs &inputs, const contrast_constants &constants,
+                             const contrast_rows &rows, const double *group_losses,
+                             const float *column_sums) {
+    const int groups = contrast_groups(rows);
+    const double count = static_cast<double>(inputs.m);
     if (outputs.grad_rejected_logps != NULL)
         for (int64_t j = threadIdx.x; j < inputs.n; j += kThreads) {
             double sum = 0.0;
 #pragma unroll 16
-            for (int block = 0; block < blocks; ++block)
-                sum += static_cast<double>(column_sums[block * inputs.n + j]);
+            for (int group = 0; group < groups; ++group)
+                sum += static_cast<double>(column_sums[group * inputs.n + j]);
             outputs.grad_rejected_logps[j] =
-                static_cast<float>(constants.beta / rows * constants.shared_coefficient * sum);
+                static_cast<float>(constants.beta / count * constants.shared_coefficient * sum * rows.weight);
         }
     if (threadIdx.x < kWarpThreads) {
         double loss = 0.0;
-        for (int block = static_cast<int>(threadIdx.x); block < blocks; block += kWarpThreads)
-            loss += block_losses[block];
+        for (int group = static_cast<int>(threadIdx.x); group < groups; group += kWarpThreads)
+            loss += group_losses[group];
         loss = rpo_warp_sum(loss);
         if (threadIdx.x == 0)
-            *outputs.loss = static_cast<float>(loss / rows);
+            *weighted_loss = loss / count * rows.weight;
     }
 }
 
-/* Block b: rows 4 b to 4 b + 3. Dynamic shared memory for weighted kinds: embeddings [4][dim, up to a
- * multiple of 4] and cosines [4][n]. */
+/* What the weights of a group's pairs are made of: cosines of its rows with every column of the block, and each row's
+ * softmax in softmax[2 kRows]. Begins and ends with all threads together. */
+template <typename T>
+__device__ void find_weights(float *softmax, float *memory, const rpo_contrast_inputs &inputs,
+                             const contrast_constants &constants, int64_t first_row) {
+    float *embeddings = memory, *cosines = memory + kRows * embedding_stride(inputs);
+    load_rows<T>(embeddings, inputs, first_row);
+    __syncthreads();
+    if (inputs.n <= kFewColumns)
+        fill_cosines<T, 1>(cosines, embeddings, inputs);
+    else
+        fill_cosines<T, 4>(cosines, embeddings, inputs);
+    __syncthreads();
+    find_softmax(softmax, softmax + kRows, cosines, inputs.n, constants);
+    __syncthreads();
+}
+
+/* What a thread block keeps while it works on its rows. */
+struct small_shared {
+    float *cosines, *softmax, *warp_sums; /* [kRows][n], [2 kRows], [kWarps 2 kRows] */
+    double *row_losses;                   /* [kRows] */
+};
+
+/* The rows of one group: their outputs, their loss, and their share of the column sums. */
+__device__ void run_group(const small_shared &shared, double *group_loss, float *column_sums,
+                          const rpo_contrast_outputs &outputs, const rpo_contrast_inputs &inputs,
+                          const contrast_constants &constants, double weight, int64_t first_row,
+                          bool weighted) {
+    add_pairs(shared.warp_sums, column_sums, shared.cosines, shared.softmax, shared.softmax + kRows, inputs,
+              constants, first_row, weighted);
+    __syncthreads();
+    finish_rows(shared.row_losses, shared.warp_sums, outputs, inputs, constants, weight, first_row);
+    __syncthreads();
+    const double *losses = shared.row_losses;
+    if (threadIdx.x == 0)
+        *group_loss = (losses[0] + losses[1]) + (losses[2] + losses[3]);
+}
+
+/* Thread block (b, g): rows 4 g to 4 g + 3 of block b. Dynamic shared memory for weighted kinds: embeddings [4][dim, up
+ * to a multiple of 4] and cosines [4][n]. */
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    contrast_small_kernel(rpo_contrast_outputs outputs, rpo_contrast_inputs inputs,
-                          contrast_constants constants, unsigned *ticket, double *block_losses,
-                          float *column_sums, bool weighted) {
+    contrast_small_kernel(rpo_contrast_outputs all_outputs, rpo_contrast_inputs all_inputs,
+                          contrast_constants all_constants, small_workspace workspace, bool weighted) {
     RPO_SHARED_DYNAMIC(float, memory);
     RPO_SHARED(float, softmax, 2 * kRows);
     RPO_SHARED(float, warp_sums, kWarps * 2 * kRows);
     RPO_SHARED(double, row_losses, kRows);
-    RPO_SHARED(double, counts, kMaxWarps);
+    RPO_SHARED(double, scratch, kMaxWarps);
     RPO_SHARED(unsigned, taken, 1);
-    float *embeddings = memory, *cosines = memory + kRows * embedding_stride(inputs);
-    const int64_t first_row = static_cast<int64_t>(blockIdx.x) * kRows;
-
-    if (weighted) {
-        load_rows<T>(embeddings, inputs, first_row);
-        __syncthreads();
-        if (inputs.n <= kFewColumns)
-            fill_cosines<T, 1>(cosines, embeddings, inputs);
-        else
-            fill_cosines<T, 4>(cosines, embeddings, inputs);
-        __syncthreads();
-        find_softmax(softmax, softmax + kRows, cosines, inputs.n, constants);
-        __syncthreads();
+    const contrast_cut &cut = workspace.cut;
+    const int64_t block = blockIdx.x, group = blockIdx.y;
+    {
+        const contrast_rows rows = contrast_rows_of(cut, block);
+        if (group >= contrast_groups(rows))
+            return; /* all threads alike: nothing of a shorter block is left */
+        if (weighted && rows.contributes)
+            find_weights<T>(softmax, memory, contrast_block_inputs<T>(all_inputs, rows),
+                            contrast_constants_for(all_constants, rows.n), group * kRows);
     }
-    add_pairs(warp_sums, column_sums + blockIdx.x * inputs.n, cosines, softmax, softmax + kRows, inputs,
-              constants, first_row, weighted);
-    __syncthreads();
-    finish_rows(row_losses, warp_sums, outputs, inputs, constants, first_row);
-    __syncthreads();
-    if (threadIdx.x == 0)
-        block_losses[blockIdx.x] = (row_losses[0] + row_losses[1]) + (row_losses[2] + row_losses[3]);
+    /* Read again: held during the products it would cost registers. */
+    const contrast_rows rows = contrast_rows_of(cut, block);
+    const int groups = contrast_groups(rows);
+    const rpo_contrast_inputs inputs = contrast_block_inputs<T>(all_inputs, rows);
+    const rpo_contrast_outputs outputs = contrast_block_outputs(all_outputs, rows);
+    const contrast_constants constants = contrast_constants_for(all_constants, rows.n);
+    double *group_losses = workspace.group_losses + rows.first_group;
+    float *column_sums = workspace.column_sums + rows.first_group * all_inputs.max_block_n;
 
-    if (blockIdx.x == 0) {
-        const int64_t longer = inputs.m > inputs.n ? inputs.m : inputs.n;
-        double correct = 0.0;
-        for (int64_t i = threadIdx.x; i < longer; i += kThreads)
-            correct += contrast_write_rewards(outputs, inputs, constants.beta, i) ? 1.0 : 0.0;
-        correct = rpo_block_sum(correct, counts);
+    if (rows.contributes)
+        run_group({memory + kRows * embedding_stride(inputs), softmax, warp_sums, row_losses},
+                  group_losses + group, column_sums + group * inputs.n, outputs, inputs, constants,
+                  rows.weight, group * kRows, weighted);
+    else
+        contrast_write_zeros(outputs, NULL, rows);
+    if (group == 0) {
+        const double correct = contrast_block_rewards(outputs, inputs, constants.beta, scratch);
         if (threadIdx.x == 0)
-            contrast_write_accuracy(outputs, inputs, correct);
+            cut.correct[block] = correct;
     }
-    if (is_last_block(ticket, taken))
-        finish_columns(outputs, inputs, constants, block_losses, column_sums);
+    if (!contrast_is_last(cut.tickets + block, static_cast<unsigned>(groups), taken))
+        return; /* all threads alike */
+    if (rows.contributes)
+        finish_block(cut.losses + block, outputs, inputs, constants, rows, group_losses, column_sums);
+    else if (threadIdx.x == 0)
+        cut.losses[block] = 0.0 * rows.weight;
+    if (contrast_is_last(cut.tickets + cut.num_blocks, static_cast<unsigned>(cut.num_blocks), taken))
+        contrast_write_totals(all_outputs, cut, scratch);
 }
 
 template <typename T>
 rpo_status launch_small(rpo_context *context, const rpo_contrast_outputs *outputs,
                         const rpo_contrast_inputs *inputs, const rpo_loss_options *options,
                         const small_plan &plan, const small_workspace &workspace, bool weighted) {
-    if (plan.blocks > 1)
-        RPO_TRY(rpo_cuda_check(cudaMemsetAsync(workspace.ticket, 0, sizeof *workspace.ticket,
-                                               static_cast<cudaStream_t>(context->stream)),
-                               "contrast_small_kernel: zeroing the ticket"));
     rpo_launch_choice choice = {};
     choice.name = "contrast_small_kernel";
-    choice.grid = dim3(static_cast<unsigned>(plan.blocks));
+    choice.grid = dim3(static_cast<unsigned>(plan.blocks), static_cast<unsigned>(plan.groups));
     choice.block = dim3(kThreads);
     choice.shared_bytes = plan.shared_bytes;
     return rpo_launch(context, choice, contrast_small_kernel<T>, *outputs, *inputs,
-                      contrast_constants_of(inputs, options), workspace.ticket, workspace.block_losses,
-                      workspace.column_sums, weighted);
+                      contrast_constants_of(inputs, options), workspace, weighted);
 }
 
 } // namespace
 
 bool rpo_cuda_contrast_is_small(rpo_context *context, const rpo_contrast_inputs *inputs,
                                 const rpo_loss_options *options) {
-    constexpr size_t kStaticBytes = 4096; /* of the block's limit; the kernel declares less than this */
-    if (inputs->m > kLargest || inputs->n > kLargest)
+    constexpr size_t kStaticBytes = 4096; /* of a thread block's limit; the kernel declares less than this */
+    if (inputs->max_block_m > kLargest || inputs->max_block_n > kLargest)
         return false;
     const small_plan plan = choose_small(inputs, rpo_loss_kind_needs_embeddings(options->kind) != 0);
     return plan.shared_bytes + kStaticBytes <= rpo_cuda_state_of(context)->shared_bytes_limit;
 }
 
-size_t rpo_cuda_contrast_small_workspace(const rpo_contrast_inputs *inputs) {
-    return lay_out(NULL, inputs).bytes;
+size_t rpo_cuda_contrast_small_workspace(const rpo_contrast_inputs *inputs, const rpo_loss_options *options) {
+    return lay_out(NULL, inputs, options).bytes;
 }
 
 rpo_status rpo_cuda_contrast_small(rpo_context *context, const rpo_contrast_outputs *outputs,
@@ -411,7 +440,8 @@ rpo_status rpo_cuda_contrast_small(rpo_context *context, const rpo_contrast_outp
                                    void *workspace) {
     const bool weighted = rpo_loss_kind_needs_embeddings(options->kind) != 0;
     const small_plan plan = choose_small(inputs, weighted);
-    const small_workspace layout = lay_out(workspace, inputs);
+    const small_workspace layout = lay_out(workspace, inputs, options);
+    RPO_TRY(rpo_cuda_contrast_cut(context, &layout.cut, inputs, options));
     switch (weighted ? inputs->embedding_dtype : RPO_FLOAT32) {
     case RPO_BFLOAT16:
         return launch_small<__nv_bfloat16>(context, outputs, inputs, options, plan, layout, weighted);

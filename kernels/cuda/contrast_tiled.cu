@@ -360,7 +360,8 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerSm)
  * Reads every partial once. */
 __global__ void __launch_bounds__(kFinishThreads)
     contrast_finish_kernel(rpo_contrast_outputs outputs, rpo_contrast_inputs inputs,
-                           contrast_constants constants, tiled_workspace partials, int splits, int groups) {
+                           contrast_constants constants, double weight, tiled_workspace partials, int splits,
+                           int groups) {
     RPO_SHARED(double, scratch, kMaxWarps);
     const int64_t m = inputs.m, n = inputs.n, longer = m > n ? m : n;
     const double factor = constants.beta / static_cast<double>(m) * constants.shared_coefficient;
@@ -376,13 +377,13 @@ __global__ void __launch_bounds__(kFinishThreads)
             loss *= constants.shared_coefficient;
             total += loss;
             contrast_store(outputs.row_losses, i, loss);
-            contrast_store(outputs.grad_chosen_logps, i, -factor * slope);
+            contrast_store(outputs.grad_chosen_logps, i, -factor * slope * weight);
         }
         if (i < n && outputs.grad_rejected_logps != NULL) {
             double slope = 0.0;
             for (int group = 0; group < groups; ++group)
                 slope += partials.column_slopes[group * n + i];
-            contrast_store(outputs.grad_rejected_logps, i, factor * slope);
+            contrast_store(outputs.grad_rejected_logps, i, factor * slope * weight);
         }
         correct += contrast_write_rewards(outputs, inputs, constants.beta, i) ? 1.0 : 0.0;
     }
@@ -396,15 +397,16 @@ __global__ void __launch_bounds__(kFinishThreads)
 
 /* One block. */
 __global__ void __launch_bounds__(kFinishThreads)
-    contrast_total_kernel(rpo_contrast_outputs outputs, rpo_contrast_inputs inputs, tiled_workspace partials,
-                          int finish_blocks) {
+    contrast_total_kernel(rpo_contrast_outputs outputs, rpo_contrast_inputs inputs, double weight,
+                          tiled_workspace partials, int finish_blocks) {
     RPO_SHARED(double, scratch, kMaxWarps);
     const bool mine = static_cast<int>(threadIdx.x) < finish_blocks;
     const double loss = rpo_block_sum(mine ? partials.block_losses[threadIdx.x] : 0.0, scratch);
     const double correct = rpo_block_sum(mine ? partials.block_correct[threadIdx.x] : 0.0, scratch);
     if (threadIdx.x == 0) {
-        *outputs.loss = static_cast<float>(loss / static_cast<double>(inputs.m));
-        contrast_write_accuracy(outputs, inputs, correct);
+        *outputs.loss = static_cast<float>(loss / static_cast<double>(inputs.m) * weight);
+        contrast_write_accuracy(outputs, correct,
+                                static_cast<double>(inputs.m < inputs.n ? inputs.m : inputs.n));
     }
 }
 
@@ -483,15 +485,18 @@ rpo_status rpo_cuda_contrast_tiled(rpo_context *context, const rpo_contrast_outp
     if (inputs->chosen_embeddings == inputs->rejected_embeddings && inputs->m == inputs->n)
         layout.inverse_rejected = layout.inverse_chosen;
     const contrast_constants constants = contrast_constants_of(inputs, options);
+    const double rows = static_cast<double>(inputs->m + inputs->n);
+    const double weight = inputs->total_rows > 0.0 ? rows / inputs->total_rows : 1.0;
     RPO_TRY(launch_pairs(context, inputs, constants, plan, layout));
 
     rpo_launch_choice choice = {};
     choice.name = "contrast_finish_kernel";
     choice.grid = dim3(static_cast<unsigned>(plan.finish_blocks));
     choice.block = dim3(kFinishThreads);
-    RPO_TRY(rpo_launch(context, choice, contrast_finish_kernel, *outputs, *inputs, constants, layout,
+    RPO_TRY(rpo_launch(context, choice, contrast_finish_kernel, *outputs, *inputs, constants, weight, layout,
                        plan.splits, plan.groups));
     choice.name = "contrast_total_kernel";
     choice.grid = dim3(1);
-    return rpo_launch(context, choice, contrast_total_kernel, *outputs, *inputs, layout, plan.finish_blocks);
+    return rpo_launch(context, choice, contrast_total_kernel, *outputs, *inputs, weight, layout,
+                      plan.finish_blocks);
 }

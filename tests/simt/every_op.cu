@@ -171,7 +171,8 @@ void check(const Bench &bench, const char *name, const Op &op, const std::vector
     insist(cudaGraphDestroy(graph), name);
 }
 
-void check_loss(const Bench &bench, rpo_loss_kind kind, int64_t m, int64_t n, int64_t dim, rpo_dtype dtype) {
+void check_loss(const Bench &bench, rpo_loss_kind kind, int64_t m, int64_t n, int64_t dim, rpo_dtype dtype,
+                bool in_blocks = false) {
     Memory memory;
     std::vector<Output> arrays;
     const auto floats = [&](int64_t count, Holds holds) {
@@ -187,6 +188,12 @@ void check_loss(const Bench &bench, rpo_loss_kind kind, int64_t m, int64_t n, in
     inputs.rejected_embeddings = memory.numbers(n * dim, dtype);
     inputs.embedding_dtype = dtype;
     inputs.m = m, inputs.n = n, inputs.dim = dim;
+    if (in_blocks) { /* two, and an empty one between */
+        const int32_t rows = static_cast<int32_t>(m), columns = static_cast<int32_t>(n);
+        inputs.chosen_bounds = memory.copy(std::vector<int32_t>{0, rows / 2, rows / 2, rows});
+        inputs.rejected_bounds = memory.copy(std::vector<int32_t>{0, columns / 2, columns / 2, columns});
+        inputs.num_blocks = 3, inputs.max_block_m = m - m / 2, inputs.max_block_n = n - n / 2;
+    }
     rpo_contrast_outputs outputs = {};
     outputs.struct_size = sizeof outputs;
     outputs.loss = floats(1, Holds::kFloats);
@@ -360,7 +367,8 @@ void check_refusal(const Bench &bench) {
 
 void check_all(const Bench &bench) {
     for (int kind = 0; kind < RPO_LOSS_KIND_COUNT; ++kind)
-        check_loss(bench, static_cast<rpo_loss_kind>(kind), 7, 7, 24, dtypes[kind % 3]);
+        for (const bool in_blocks : {false, true})
+            check_loss(bench, static_cast<rpo_loss_kind>(kind), 7, 7, 24, dtypes[kind % 3], in_blocks);
     check_loss(bench, RPO_LOSS_RPO_UNIFORM, 3, 600, 8, RPO_FLOAT32);
     check_loss(bench, RPO_LOSS_RPO_UNPAIRED, 140, 530, 72, RPO_BFLOAT16); /* several tiles a block */
     check_loss(bench, RPO_LOSS_RPO_UNPAIRED, 2, 513, 24, RPO_FLOAT32);

@@ -3,6 +3,7 @@
  * table against float64 for every dtype, aligned or not, bit for bit the same under every schedule.
  */
 #include "kernels/simt/schedule.h"
+#include "tests/ops/block_cases.h"
 #include "tests/ops/contrast_cases.h"
 
 static const rpo_dtype dtypes[] = {RPO_FLOAT32, RPO_BFLOAT16, RPO_FLOAT16};
@@ -220,6 +221,91 @@ Test(contrast_simt, workspace_is_linear_in_m_and_n) {
                      rpo_last_error());
         cr_assert_leq(size, (size_t)m * 64 * 40 + 8192, "%zu bytes at m = n = %lld", size, (long long)m);
     }
+    rpo_context_free(context);
+}
+
+/* ---- several blocks in one call ---- */
+
+/* Beyond the 128 columns from which four are taken at a time, and in more than one thread block of the table. */
+static const block_case simt_blocks = {"columns by four", 3, {9, 2, 5}, {140, 300, 1}, 40};
+
+Test(contrast_simt, blocks_as_one_by_one) {
+    rpo_context *context = test_context(RPO_DEVICE_CUDA, 1);
+    for (int kind = 0; kind < RPO_LOSS_KIND_COUNT; ++kind) {
+        for (int k = 0; k < BLOCK_CASES; ++k) {
+            block_case_run(context, &block_cases[k], (rpo_loss_kind)kind, 0.0, dtypes[(kind + k) % 3], true);
+            if (k == 1 || k == 3)
+                block_case_run(context, &block_cases[k], (rpo_loss_kind)kind, 1000.0, RPO_FLOAT32, true);
+        }
+        block_case_run(context, &simt_blocks, (rpo_loss_kind)kind, 0.0, dtypes[kind % 3], true);
+    }
+    rpo_context_free(context);
+}
+
+Test(contrast_simt, schedule_changes_no_bit_of_blocks) {
+    rpo_context *context = test_context(RPO_DEVICE_CUDA, 1);
+    for (int kind = 0; kind < RPO_LOSS_KIND_COUNT; ++kind)
+        for (int k = 1; k < 4; ++k) {
+            block_call call;
+            block_call_new(&call, &block_cases[k], (rpo_loss_kind)kind, 0.0, dtypes[k % 3]);
+            rpo_simt_set_schedule(0);
+            contrast_run first = contrast_run_new(context, &call.data, block_cases[k].name);
+            for (int schedule = 1; schedule < rpo_simt_schedules(); ++schedule) {
+                rpo_simt_set_schedule(schedule);
+                contrast_run run = contrast_run_new(context, &call.data, block_cases[k].name);
+                contrast_runs_equal(&first, &run, block_cases[k].name, rpo_simt_schedule_name(schedule));
+                contrast_run_free(&run);
+            }
+            rpo_simt_set_schedule(0);
+            contrast_run_free(&first);
+            contrast_data_free(&call.data);
+        }
+    rpo_context_free(context);
+}
+
+/* The tiled version weighs its one block, with bounds or without. */
+Test(contrast_simt, total_rows_weighs_one_large_block) {
+    static const block_case large = {"one large block", 1, {12}, {530}, 8};
+    rpo_context *context = test_context(RPO_DEVICE_CUDA, 1);
+    block_case_run(context, &large, RPO_LOSS_RPO_UNPAIRED, 1000.0, RPO_FLOAT32, true);
+    block_case_run(context, &large, RPO_LOSS_RPO_UNIFORM, 0.0, RPO_FLOAT32, true);
+    rpo_context_free(context);
+}
+
+Test(contrast_simt, several_large_blocks_are_refused) {
+    static const block_case large = {"large blocks", 2, {12, 3}, {530, 4}, 8};
+    rpo_context *context = test_context(RPO_DEVICE_CUDA, 1);
+    block_call call;
+    size_t size = 0;
+    block_call_new(&call, &large, RPO_LOSS_RPO_UNIFORM, 0.0, RPO_FLOAT32);
+    cr_assert_eq(rpo_contrast_loss_workspace_size(context, &size, &call.data.inputs, &call.data.options),
+                 RPO_ERROR_UNSUPPORTED);
+    cr_assert_not_null(
+        strstr(rpo_last_error(), "are 12 and 530; several blocks in one call have at most 512"), "%s",
+        rpo_last_error());
+    contrast_data_free(&call.data);
+    rpo_context_free(context);
+}
+
+/* The device cannot refuse bounds: whatever they hold, nothing outside the arrays is touched and the loss is NaN. */
+Test(contrast_simt, broken_bounds_give_a_nan_loss) {
+    static const int32_t bad[][4] = {{1, 4, 7, 8},  {0, 5, 3, 8},         {0, 2, 4, 7},
+                                     {0, -1, 4, 8}, {0, INT32_MAX, 4, 8}, {0, 1, 7, 8},
+                                     {0, 3, 5, 9},  {0, INT32_MIN, 0, 8}, {INT32_MIN, 2, 4, 8}};
+    static const block_case good = {"bounds", 3, {2, 3, 3}, {2, 3, 3}, 8};
+    rpo_context *context = test_context(RPO_DEVICE_CUDA, 1);
+    for (int kind = 0; kind < RPO_LOSS_KIND_COUNT; ++kind)
+        for (size_t i = 0; i < sizeof bad / sizeof bad[0]; ++i)
+            for (int side = 0; side < 2; ++side) {
+                block_call call;
+                block_call_new(&call, &good, (rpo_loss_kind)kind, 0.0, RPO_FLOAT32);
+                memcpy(side == 0 ? call.chosen_bounds : call.rejected_bounds, bad[i], sizeof bad[i]);
+                contrast_run run = contrast_run_new(context, &call.data, good.name);
+                cr_assert(isnan(*(float *)run.loss.data), "%s: bounds %zu of side %d give a loss of %g",
+                          rpo_loss_kind_name((rpo_loss_kind)kind), i, side, (double)*(float *)run.loss.data);
+                contrast_run_free(&run);
+                contrast_data_free(&call.data);
+            }
     rpo_context_free(context);
 }
 
