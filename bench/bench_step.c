@@ -161,7 +161,7 @@ static rpo_status create_memory(step_case *one) {
         .tape_bytes = rpo_tape_bytes(one->model, rows),
         .batch_bytes = rpo_batch_staged_bytes(rows, segments) + 2 * sequences + floats_of(segments) +
                        rpo_optimizer_staged_bytes(one->model),
-        .figure_bytes = 2 * RPO_BUMP_ALIGNMENT + 2 * sequences + 2 * floats_of(segments),
+        .figure_bytes = (size_t)2 * RPO_BUMP_ALIGNMENT + 2 * sequences + 2 * floats_of(segments),
     };
     RPO_TRY(head_cache_bytes(one, &request.head_cache_bytes));
     RPO_TRY(loss_workspace(one, &loss));

@@ -82,7 +82,7 @@ rpo_status rpo_objective_request(rpo_memory_request *request, const rpo_objectiv
     request->batch_bytes =
         largest(request->batch_bytes,
                 bounds.staged_bytes + rpo_bump_align((size_t)(bounds.sequences * (dim + 1)) * sizeof(float)) +
-                    2 * RPO_BUMP_ALIGNMENT);
+                    (size_t)2 * RPO_BUMP_ALIGNMENT);
     request->figure_bytes = largest(request->figure_bytes, figure_bytes(&bounds));
     if (!options.likelihood)
         RPO_TRY(rpo_contrast_workspace_bound(&workspace, rpo_model_context(model), &objective->contrast,
