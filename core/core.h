@@ -13,8 +13,9 @@
 
 void *rpo_alloc_array(size_t count, size_t size);  /* uninitialised, 64-byte aligned */
 void *rpo_calloc_array(size_t count, size_t size); /* zeroed, 64-byte aligned */
-void rpo_free(void *memory);                       /* for both; NULL accepted */
-char *rpo_strdup(const char *text);                /* rpo_free */
+uint64_t rpo_allocations(void);     /* calls of both so far, by all threads: a step must make none */
+void rpo_free(void *memory);        /* for both; NULL accepted */
+char *rpo_strdup(const char *text); /* rpo_free */
 
 /* Doubles *array (rpo_alloc_array memory) until it holds `needed` elements. */
 rpo_status rpo_grow_array(void **array, size_t *capacity, size_t needed, size_t size);

@@ -1,4 +1,5 @@
 /* memory.c - allocations whose sizes are checked before they are made. */
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,12 @@ static bool rounded_size(size_t *bytes, size_t count, size_t size) {
     return true;
 }
 
+static atomic_uint_fast64_t allocations;
+
+uint64_t rpo_allocations(void) {
+    return atomic_load_explicit(&allocations, memory_order_relaxed);
+}
+
 void *rpo_alloc_array(size_t count, size_t size) {
     size_t bytes = 0;
     if (!rounded_size(&bytes, count, size)) {
@@ -23,6 +30,7 @@ void *rpo_alloc_array(size_t count, size_t size) {
         return NULL;
     }
     void *memory = aligned_alloc(ALIGNMENT, bytes);
+    atomic_fetch_add_explicit(&allocations, 1, memory_order_relaxed);
     if (memory == NULL)
         rpo_error_set(RPO_ERROR_OUT_OF_MEMORY, "memory: no room for %zu bytes", bytes);
     return memory;

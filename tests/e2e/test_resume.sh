@@ -28,6 +28,7 @@ trial=0
 while read -r moment; do
     trial=$((trial + 1))
     rm -rf run
+    export RPO_CACHE=$work/cache-$trial # each trial has its reference pass to do, and to be killed in
     delay=$(awk -v ms=$whole_ms -v share="$moment" 'BEGIN { printf "%.3f", ms * share / 1000 }')
     "${train[@]}" --set run.dir=run >log 2>&1 &
     pid=$!

@@ -4,6 +4,7 @@
  */
 #include <pthread.h>
 
+#include "kernels/instrument.h"
 #include "tests/step_fixture.h"
 
 /* Tokens of the first `pairs` rows of the order with both sides: a budget that makes micro-batches of about
@@ -362,6 +363,44 @@ Test(step, does_not_depend_on_the_number_of_ranks) {
 }
 
 /* ---- what a step must not do ---- */
+
+/* The counts hold where contexts are instrumented: with the trace, as here, and in builds that guard memory. */
+Test(step, waits_once_and_allocates_nothing) {
+    static const rpo_loss_kind kinds[] = {RPO_LOSS_RPO_PAIRED, RPO_LOSS_DPO, RPO_LOSS_SFT};
+    fixture f;
+    rpo_comm *comm = NULL;
+    setenv("RPO_TRACE_STEP", "1", 1);
+    open_fixture(&f, NULL);
+    must(rpo_comm_open(&comm));
+    for (size_t k = 0; k < 3; ++k)
+        for (int64_t budget = 100; budget <= 100000; budget *= 1000) {
+            step_run run;
+            rpo_counts counts;
+            run_options options = options_of(kinds[k], 4, budget);
+            options.optimizer = true;
+            options.settings = (rpo_optimizer_settings){RPO_OPTIMIZER_ADAMW, 0.1, 1.0};
+            open_run(&run, &f, comm, &options, 1);
+            run_step(&run);
+            for (int again = 0; again < 2; ++again) { /* other batches: other micro-batches */
+                rpo_dataset_shuffle(f.order, f.rows, 6 + (uint64_t)again, 0);
+                const uint64_t before = rpo_allocations();
+                must(rpo_step_run(&run.step, &run.result, f.order, f.rows, 1e-3));
+                cr_assert(rpo_context_counts(run.context, &counts));
+                cr_expect_eq(rpo_allocations(), before, "the host allocates in a step");
+                cr_expect_eq(counts.allocations + counts.releases, 0, "the device allocates in a step");
+                cr_expect_eq(counts.waits, 1, "%lld waits", (long long)counts.waits);
+                cr_expect_eq(counts.copies_in, 1, "%lld copies in", (long long)counts.copies_in);
+                cr_expect_eq(counts.copies_out, 1, "%lld copies out", (long long)counts.copies_out);
+                cr_expect_eq(counts.ops[RPO_COUNTED_GRAD_NORM].calls, 1);
+                cr_expect_eq(counts.ops[RPO_COUNTED_ADAMW].calls, 1);
+                cr_expect(run.result.updated);
+            }
+            close_run(&run);
+        }
+    unsetenv("RPO_TRACE_STEP");
+    rpo_comm_close(comm);
+    close_fixture(&f);
+}
 
 /* A weight of every norm: every token passes through them. */
 static void spoil_norms(step_run *run) {
