@@ -93,7 +93,33 @@ static int add_module(struct dl_phdr_info *info, size_t size, void *user) {
     return 0;
 }
 
+/*
+ * Only what main does counts: before it, CUDA's static runtime registers the program's kernels, and it does not survive a
+ * failed allocation there.
+ */
+typedef int main_function(int, char **, char **);
+static main_function *program_main;
+static bool is_running;
+
+static int watched_main(int argc, char **argv, char **environment) {
+    is_running = true;
+    return program_main(argc, argv, environment);
+}
+
+int __libc_start_main(main_function *entry, int argc, char **argv, void (*init)(void), void (*fini)(void),
+                      void (*rtld_fini)(void), void *stack_end);
+
+int __libc_start_main(main_function *entry, int argc, char **argv, void (*init)(void), void (*fini)(void),
+                      void (*rtld_fini)(void), void *stack_end) {
+    int (*next)(main_function *, int, char **, void (*)(void), void (*)(void), void (*)(void), void *) = NULL;
+    *(void **)&next = dlsym(RTLD_NEXT, "__libc_start_main");
+    program_main = entry;
+    return next(watched_main, argc, argv, init, fini, rtld_fini, stack_end);
+}
+
 static bool is_counted(call_class class, const void *caller) {
+    if (!is_running)
+        return false;
     const uintptr_t address = (uintptr_t)caller;
     for (int i = 0; i < num_modules; ++i)
         if (address >= modules[i].begin && address < modules[i].end)
