@@ -127,11 +127,7 @@ static inline float *read_weights(const step_run *run) {
 }
 
 static inline rpo_status keep_scores(void *user, const rpo_global_batch *batch, const float *logps) {
-    rpo_scores *scores = user;
-    for (int64_t s = 0; s < batch->num_sequences; ++s) {
-        const rpo_batch_sequence *sequence = &batch->sequences[s];
-        (sequence->rejected ? scores->rejected : scores->chosen)[batch->records[sequence->row]] = logps[s];
-    }
+    rpo_scores_keep(user, batch, logps);
     return RPO_OK;
 }
 

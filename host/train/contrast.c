@@ -20,6 +20,13 @@ void rpo_scores_free(rpo_scores *scores) {
     *scores = (rpo_scores){0};
 }
 
+void rpo_scores_keep(rpo_scores *scores, const rpo_global_batch *batch, const float *logps) {
+    for (int64_t s = 0; s < batch->num_sequences; ++s) {
+        const rpo_batch_sequence *sequence = &batch->sequences[s];
+        (sequence->rejected ? scores->rejected : scores->chosen)[batch->records[sequence->row]] = logps[s];
+    }
+}
+
 /* ---- to the device ---- */
 
 static rpo_status no_room(void) {

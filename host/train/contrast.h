@@ -21,6 +21,8 @@ typedef struct rpo_scores {
 
 rpo_status rpo_scores_create(rpo_scores *scores, int64_t count);
 void rpo_scores_free(rpo_scores *scores);
+/* Files a batch's log-probs, in sequence order, under the records they belong to. */
+void rpo_scores_keep(rpo_scores *scores, const rpo_global_batch *batch, const float *logps);
 
 /* The arrays of one step in contrast order, on the device; `host` where they are downloaded to. */
 typedef struct rpo_contrast_arrays {

@@ -71,23 +71,16 @@ static void save(pass *at) {
 
 /* ---- computing ---- */
 
-static void keep(rpo_scores *scores, const rpo_global_batch *batch, const float *logps) {
-    for (int64_t s = 0; s < batch->num_sequences; ++s) {
-        const rpo_batch_sequence *sequence = &batch->sequences[s];
-        (sequence->rejected ? scores->rejected : scores->chosen)[batch->records[sequence->row]] = logps[s];
-    }
-}
-
 static rpo_status keep_part(void *user, const rpo_global_batch *batch, const float *logps) {
     pass *at = user;
-    keep(at->scores, batch, logps);
+    rpo_scores_keep(at->scores, batch, logps);
     if (rpo_now() - at->saved > seconds_between_saves)
         save(at);
     return RPO_OK;
 }
 
 static rpo_status keep_sample(void *user, const rpo_global_batch *batch, const float *logps) {
-    keep(user, batch, logps);
+    rpo_scores_keep(user, batch, logps);
     return RPO_OK;
 }
 
